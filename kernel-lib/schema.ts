@@ -1,0 +1,30 @@
+import { ColumnTable } from "arquero";
+import { columnsOf, tableOf, type Columns } from "./source/columns.js";
+
+/**
+ * Every table that kernel-lib makes, by name, with what each column means. The descriptions stand beside
+ * the code that fills the columns; this list is for people (`describe`), for displays (units) and for the
+ * test that lets no column go without its unit and meaning.
+ */
+export const schema: Record<string, Columns> = {
+};
+
+const describeSchema = {
+  column: { type: "string", unit: null, meaning: "Name of the column." },
+  type: { type: "string", unit: null, meaning: "number, string, boolean, or hex: a 64-bit number as text." },
+  unit: { type: "string", unit: null, meaning: "Unit of the values.", null: "the column is a name or an identifier" },
+  meaning: { type: "string", unit: null, meaning: "What the value says." },
+  null: { type: "string", unit: null, meaning: "When the value is null.", null: "it never is" },
+} as const satisfies Columns;
+
+/** What each column of a table means: name, type, unit, meaning, when it is null. Columns that a notebook derived are listed without. */
+export function describe(table: ColumnTable): ColumnTable {
+  const known = columnsOf(table);
+  return tableOf(describeSchema, table.columnNames().map((column) => ({
+    column,
+    type: known[column]?.type ?? "",
+    unit: known[column]?.unit ?? null,
+    meaning: known[column]?.meaning ?? "made in this notebook",
+    null: known[column]?.null ?? null,
+  })));
+}

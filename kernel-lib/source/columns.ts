@@ -1,0 +1,262 @@
+import { ColumnTable } from "arquero";
+
+/** What a column holds, in words; `kl.describe(table)` shows it. One of these stands for every column of every table. */
+export interface ColumnSpec {
+  /** hex: a 64-bit number as the string "0x…", since a JavaScript number cannot hold it exactly. */
+  type: "number" | "string" | "boolean" | "hex";
+  /** ns, s, bytes, bit/s, %, count, …; null where the column is a name or a plain identifier. */
+  unit: string | null;
+  meaning: string;
+  /** When the value is null; left out where it never is. */
+  null?: string;
+}
+export type Columns = Record<string, ColumnSpec>;
+
+type Value<S extends ColumnSpec> = S["type"] extends "number" ? number : S["type"] extends "boolean" ? boolean : string;
+/** The row type that a list of columns describes. */
+export type RowOf<C extends Columns> = { [K in keyof C]: C[K] extends { null: string } ? Value<C[K]> | null : Value<C[K]> };
+
+/** What Arquero asks of a column. */
+export interface Column<T> extends Iterable<T> {
+  readonly length: number;
+  at(row: number): T;
+}
+
+abstract class Packed<T> implements Column<T> {
+  abstract readonly length: number;
+  abstract at(row: number): T;
+  *[Symbol.iterator](): Iterator<T> {
+    for (let i = 0; i < this.length; i++) yield this.at(i);
+  }
+  toArray(): T[] {
+    return Array.from(this);
+  }
+}
+
+/** Numbers of which some are missing: NaN in `data` stands for null. */
+export class NullableColumn extends Packed<number | null> {
+  constructor(readonly data: Float64Array) { super(); }
+  get length(): number { return this.data.length; }
+  at(row: number): number | null {
+    const x = this.data[row];
+    return x !== x || x === undefined ? null : x;
+  }
+}
+
+/** Strings, each distinct one stored once: `codes[row]` is an index into `values`, or -1 for null. */
+export class DictionaryColumn extends Packed<string | null> {
+  constructor(readonly codes: Int32Array, readonly values: readonly string[]) { super(); }
+  get length(): number { return this.codes.length; }
+  at(row: number): string | null {
+    const code = this.codes[row];
+    return code >= 0 ? this.values[code] : null;
+  }
+}
+
+export class BooleanColumn extends Packed<boolean> {
+  constructor(readonly data: Uint8Array) { super(); }
+  get length(): number { return this.data.length; }
+  at(row: number): boolean { return this.data[row] !== 0; }
+}
+
+/** Grows a Float64Array; NaN is null. */
+export class NumberBuilder {
+  data = new Float64Array(64);
+  length = 0;
+  /** Whether a null was pushed, so that finish() knows which kind of column it is. */
+  nulls = false;
+  push(x: number): void {
+    if (this.length === this.data.length) {
+      const more = new Float64Array(this.length * 2);
+      more.set(this.data);
+      this.data = more;
+    }
+    if (x !== x) this.nulls = true;
+    this.data[this.length++] = x;
+  }
+  pushNull(): void { this.push(NaN); }
+  finish(): Float64Array | NullableColumn {
+    const data = this.data.slice(0, this.length);
+    return this.nulls ? new NullableColumn(data) : data;
+  }
+}
+
+/** Grows an Int32Array. Nulls are the caller's business. */
+export class IntBuilder {
+  data = new Int32Array(64);
+  length = 0;
+  push(x: number): void {
+    if (this.length === this.data.length) {
+      const more = new Int32Array(this.length * 2);
+      more.set(this.data);
+      this.data = more;
+    }
+    this.data[this.length++] = x;
+  }
+  finish(): Int32Array { return this.data.slice(0, this.length); }
+}
+
+/**
+ * Distinct byte strings ↔ small integers. Each distinct one is decoded to a string once, when asked for.
+ * Several dictionary columns may share one (all comms of a trace do).
+ */
+export class Dictionary {
+  private arena: Buffer = Buffer.allocUnsafeSlow(1 << 12);
+  private used = 0;
+  private offsets = new Int32Array(65);
+  private table = new Int32Array(128).fill(-1);
+  private hashes = new Int32Array(64);
+  private decoded: string[] = [];
+  /** How many distinct strings there are. */
+  size = 0;
+
+  /** The code of `bytes[start, end)`. */
+  intern(bytes: Uint8Array, start: number, end: number): number {
+    let hash = end - start;
+    let i = start;
+    for (; i + 4 <= end; i += 4) {
+      hash = Math.imul(hash ^ (bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24)), 0x9e3779b1);
+      hash ^= hash >>> 15;
+    }
+    for (; i < end; i++) hash = Math.imul(hash ^ bytes[i], 0x01000193);
+    hash ^= hash >>> 13;
+    const mask = this.table.length - 1;
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const code = this.table[slot];
+      if (code < 0) return this.add(bytes, start, end, hash, slot);
+      if (this.hashes[code] === hash && this.same(code, bytes, start, end)) return code;
+    }
+  }
+
+  internString(text: string): number {
+    const bytes = Buffer.from(text, "utf8");
+    return this.intern(bytes, 0, bytes.length);
+  }
+
+  /** The string of a code. */
+  get(code: number): string {
+    return (this.decoded[code] ??= this.arena.toString("utf8", this.offsets[code], this.offsets[code + 1]));
+  }
+
+  /** The bytes of a code; do not write to them. */
+  bytes(code: number): Buffer {
+    return this.arena.subarray(this.offsets[code], this.offsets[code + 1]);
+  }
+
+  values(): string[] {
+    return Array.from({ length: this.size }, (_, code) => this.get(code));
+  }
+
+  private same(code: number, bytes: Uint8Array, start: number, end: number): boolean {
+    const from = this.offsets[code];
+    if (this.offsets[code + 1] - from !== end - start) return false;
+    const arena = this.arena;
+    for (let i = start, j = from; i < end; i++, j++) if (bytes[i] !== arena[j]) return false;
+    return true;
+  }
+
+  private add(bytes: Uint8Array, start: number, end: number, hash: number, slot: number): number {
+    const length = end - start;
+    if (this.used + length > this.arena.length) {
+      const more = Buffer.allocUnsafeSlow(Math.max(this.arena.length * 2, this.used + length));
+      this.arena.copy(more, 0, 0, this.used);
+      this.arena = more;
+    }
+    this.arena.set(bytes.subarray(start, end), this.used);
+    this.used += length;
+    const code = this.size++;
+    if (code + 2 > this.offsets.length) {
+      const offsets = new Int32Array(this.offsets.length * 2);
+      offsets.set(this.offsets);
+      this.offsets = offsets;
+    }
+    if (code >= this.hashes.length) {
+      const hashes = new Int32Array(this.hashes.length * 2);
+      hashes.set(this.hashes);
+      this.hashes = hashes;
+    }
+    this.offsets[code + 1] = this.used;
+    this.hashes[code] = hash;
+    this.table[slot] = code;
+    if (this.size * 2 > this.table.length) this.rehash();
+    return code;
+  }
+
+  private rehash(): void {
+    const table = new Int32Array(this.table.length * 2).fill(-1);
+    const mask = table.length - 1;
+    for (let code = 0; code < this.size; code++) {
+      let slot = this.hashes[code] & mask;
+      while (table[slot] >= 0) slot = (slot + 1) & mask;
+      table[slot] = code;
+    }
+    this.table = table;
+  }
+}
+
+/** Grows a dictionary column. */
+export class StringBuilder {
+  readonly codes = new IntBuilder();
+  constructor(readonly dictionary: Dictionary = new Dictionary()) {}
+  push(text: string | null): void { this.codes.push(text === null ? -1 : this.dictionary.internString(text)); }
+  pushBytes(bytes: Uint8Array, start: number, end: number): void { this.codes.push(this.dictionary.intern(bytes, start, end)); }
+  pushNull(): void { this.codes.push(-1); }
+  finish(): DictionaryColumn { return new DictionaryColumn(this.codes.finish(), this.dictionary.values()); }
+}
+
+const specs = new WeakMap<object, Columns>();
+const byName = new Map<string, ColumnSpec>();
+
+/** A table with its columns' descriptions attached. `data` holds one column per entry of `columns`. */
+export function makeTable<C extends Columns>(columns: C, data: { [K in keyof C]: Column<any> }): ColumnTable {
+  const names = Object.keys(columns);
+  const lengths = new Set(names.map((name) => data[name].length));
+  if (lengths.size > 1) throw new Error(`columns differ in length: ${names.map((name) => `${name} ${data[name].length}`).join(", ")}`);
+  const table = new ColumnTable(Object.fromEntries(names.map((name) => [name, data[name]])) as any, names);
+  specs.set(table, columns);
+  for (const name of names) if (!byName.has(name)) byName.set(name, columns[name]);
+  return table;
+}
+
+/** A table from row objects, for the formats whose tables are small. */
+export function tableOf<C extends Columns>(columns: C, rows: Iterable<RowOf<C>>): ColumnTable {
+  const names = Object.keys(columns);
+  const builders = names.map((name) => {
+    const { type } = columns[name];
+    return type === "number" ? new NumberBuilder() : type === "boolean" ? new IntBuilder() : new StringBuilder();
+  });
+  for (const row of rows) {
+    names.forEach((name, i) => {
+      const value = (row as Record<string, unknown>)[name];
+      const builder = builders[i];
+      if (builder instanceof NumberBuilder) builder.push(value === null || value === undefined ? NaN : value as number);
+      else if (builder instanceof IntBuilder) builder.push(value ? 1 : 0);
+      else builder.push(value === undefined ? null : value as string | null);
+    });
+  }
+  return makeTable(columns, Object.fromEntries(names.map((name, i) => {
+    const builder = builders[i];
+    return [name, builder instanceof IntBuilder ? new BooleanColumn(Uint8Array.from(builder.finish())) : builder.finish()];
+  })) as unknown as { [K in keyof C]: Column<any> });
+}
+
+/**
+ * What is known of a table's columns. A table derived by Arquero verbs keeps, by name, what is known
+ * of its source's columns where `like` (the source) is given, else what any table says of that name.
+ */
+export function columnsOf(table: ColumnTable, like?: ColumnTable): Columns {
+  const own = specs.get(table) ?? (like ? specs.get(like) : undefined);
+  if (own && own !== undefined && specs.has(table)) return own;
+  const found: Columns = {};
+  for (const name of table.columnNames()) {
+    const spec = own?.[name] ?? byName.get(name);
+    if (spec) found[name] = spec;
+  }
+  return found;
+}
+
+/** Attaches column descriptions to a table that another function made (a join, a rollup). */
+export function describeColumns(table: ColumnTable, columns: Columns): ColumnTable {
+  specs.set(table, columns);
+  return table;
+}

@@ -1,0 +1,204 @@
+import { ParseError } from "../errors.js";
+import { openSource, unpack, type Source } from "./bytes.js";
+import { startProgress } from "./progress.js";
+
+/** What a parser says of each line. */
+export const ROW = 0, CONTINUATION = 1, HEADER = 2, UNKNOWN = 3;
+export type LineKind = typeof ROW | typeof CONTINUATION | typeof HEADER | typeof UNKNOWN;
+
+/**
+ * A format's parser. It is given every line once, in order, and says what the line was: the start of a
+ * row, part of a row, something known that holds no data (headers, blank lines, the tool's own
+ * messages), or not understood. So no line can go uncounted.
+ */
+export interface LineParser<T extends object> {
+  /** `bytes[start, end)` is the line, without its newline and carriage return. The bytes are lent: copy what you keep. */
+  line(bytes: Buffer, start: number, end: number): LineKind;
+  /** The result, after the last line. */
+  finish(): T;
+}
+
+/** How the lines of an input were spent. rows + continuation + header + notUnderstood = lines, always. */
+export interface Accounting {
+  /** Path, or "text", "bytes", "chunks", "stdin". */
+  source: string;
+  /** The format's name, such as "perf-stat". */
+  format: string;
+  /** Bytes of text, after decompression. */
+  bytes: number;
+  lines: number;
+  /** Lines that begin a row (an event, a sample, a counter, a lost-events record …). */
+  rows: number;
+  /** Lines that are part of a row begun above, such as the frames of a stack. */
+  continuation: number;
+  /** Known lines without data: headings, blank lines, messages of the tool. */
+  header: number;
+  notUnderstood: number;
+  /** The first 1000 lines that were not understood: line number from 1, text cut at 300 bytes. */
+  unknown: { line: number; text: string }[];
+}
+
+export interface ParseOptions {
+  /** Name for messages; default: the path, else "text". */
+  name?: string;
+}
+
+export interface LoadOptions extends ParseOptions {
+  /** Say nothing while loading; default false: one line of accounting, and progress where it takes over a second. */
+  quiet?: boolean;
+}
+
+/** A format: its name, how its parser is made, and how an input of this format is recognised (for error messages and the command line). */
+export interface Format<T extends object, O = object> {
+  name: string;
+  /** How the text is made, such as "perf stat -e 'kvm:*' -a -- CMD". */
+  command: string;
+  parser(options: O & { name: string }): LineParser<T>;
+}
+
+const KEPT_UNKNOWN = 1000;
+const KEPT_TEXT = 300;
+const accountings = new WeakMap<object, Accounting>();
+
+/**
+ * How the lines of the input behind a parser's result were spent.
+ * @throws OptionError-like message when the value did not come from a parser (tables derived from one have none).
+ */
+export function accounting(result: object): Accounting {
+  const found = accountings.get(result);
+  if (!found) throw new Error("accounting takes what a from… or load… function returned; a table derived from it by a verb has no accounting of its own");
+  return found;
+}
+
+/** Gives a result the accounting of the input that it was made from. For parsers alone. */
+export function setAccounting(result: object, value: Accounting): void {
+  accountings.set(result, value);
+}
+
+/** Cuts chunks of bytes into lines, hands them to a parser and counts what it says. */
+class LineFeeder<T extends object> {
+  private held: Buffer[] = [];
+  private first = true;
+  readonly count: Accounting;
+
+  constructor(private readonly parser: LineParser<T>, format: string, source: string) {
+    this.count = { source, format, bytes: 0, lines: 0, rows: 0, continuation: 0, header: 0, notUnderstood: 0, unknown: [] };
+  }
+
+  feed(chunk: Uint8Array): void {
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    this.count.bytes += bytes.length;
+    let start = 0;
+    if (this.held.length > 0) {
+      const newline = bytes.indexOf(10);
+      if (newline < 0) {
+        this.held.push(Buffer.from(bytes)); // a copy: the chunk's memory is the caller's
+        return;
+      }
+      this.held.push(bytes.subarray(0, newline));
+      const line = Buffer.concat(this.held);
+      this.held = [];
+      this.one(line, 0, line.length);
+      start = newline + 1;
+    }
+    for (;;) {
+      const newline = bytes.indexOf(10, start);
+      if (newline < 0) break;
+      this.one(bytes, start, newline);
+      start = newline + 1;
+    }
+    if (start < bytes.length) this.held.push(Buffer.from(bytes.subarray(start)));
+  }
+
+  private one(bytes: Buffer, start: number, end: number): void {
+    const count = this.count;
+    if (this.first) {
+      this.first = false;
+      if (bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf) start += 3;
+      const a = bytes[start], b = bytes[start + 1];
+      if ((a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff)) {
+        throw new ParseError("the text is UTF-16; convert it first: iconv -f utf-16 -t utf-8", count.source);
+      }
+    }
+    count.lines++;
+    if (end > start && bytes[end - 1] === 13) end--;
+    switch (this.parser.line(bytes, start, end)) {
+      case ROW: count.rows++; break;
+      case CONTINUATION: count.continuation++; break;
+      case HEADER: count.header++; break;
+      default:
+        count.notUnderstood++;
+        if (count.unknown.length < KEPT_UNKNOWN) {
+          count.unknown.push({ line: count.lines, text: bytes.toString("utf8", start, Math.min(end, start + KEPT_TEXT)) });
+        }
+    }
+  }
+
+  finish(): T {
+    if (this.held.length > 0) {
+      const line = Buffer.concat(this.held);
+      this.held = [];
+      this.one(line, 0, line.length);
+    }
+    const { count } = this;
+    if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
+      const { line, text } = count.unknown[0];
+      throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
+    }
+    const result = this.parser.finish();
+    setAccounting(result, count);
+    return result;
+  }
+}
+
+let recognise: ((text: string) => string | null) | null = null;
+
+/** The list of formats hangs itself in here, so that an error can say what a file looks like. */
+export function setRecogniser(fn: (text: string) => string | null): void {
+  recognise = fn;
+}
+
+function looksLike(count: Accounting): string {
+  const guess = recognise?.(count.unknown.map((u) => u.text).join("\n"));
+  return guess && guess !== count.format ? `; it looks like ${guess} output` : "";
+}
+
+/** Text in one piece → a format's result. The body of every `from…` function. */
+export function parseText<T extends object, O extends ParseOptions>(input: string | Uint8Array, format: Format<T, O>, options: O): T {
+  const name = options.name ?? "text";
+  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
+  feeder.feed(typeof input === "string" ? Buffer.from(input, "utf8") : unpack(input, name));
+  return feeder.finish();
+}
+
+/** A path, bytes or chunks → a format's result. The body of every `load…` function. */
+export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O): Promise<T> {
+  const opened = await openSource(source);
+  const name = options.name ?? opened.name;
+  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
+  const progress = options.quiet ? null : startProgress(name, opened.size);
+  try {
+    for await (const chunk of opened.chunks) {
+      feeder.feed(chunk);
+      progress?.update(opened.read());
+    }
+    const result = feeder.finish();
+    progress?.done(accountingLine(feeder.count));
+    return result;
+  } finally {
+    progress?.close();
+  }
+}
+
+/** One line for people: "trace-cmd.txt: 43,738 lines = 43,737 rows + 1 header; all understood". */
+export function accountingLine(count: Accounting): string {
+  const n = (x: number) => x.toLocaleString("en-US");
+  const parts = [`${n(count.rows)} rows`];
+  if (count.continuation > 0) parts.push(`${n(count.continuation)} continuation`);
+  if (count.header > 0) parts.push(`${n(count.header)} header`);
+  if (count.notUnderstood > 0) parts.push(`${n(count.notUnderstood)} not understood`);
+  const verdict = count.notUnderstood === 0 ? "all understood"
+    : `first not understood: line ${n(count.unknown[0].line)}: ${count.unknown[0].text.slice(0, 80)}`;
+  const base = count.source.split("/").pop() ?? count.source;
+  return `${base}: ${n(count.lines)} lines = ${parts.join(" + ")}; ${verdict}`;
+}
