@@ -8,3 +8,12 @@ export { accounting, type Accounting, type ParseOptions, type LoadOptions } from
 export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
 export { schema, describe } from "./schema.js";
 export type { Trace, TraceArrays } from "./trace.js";
+
+// In the notebook.
+export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
+export { md, type Markdown } from "./notebook/markdown.js";
+export { formatValue } from "./notebook/format.js";
+export { check, CheckError } from "./notebook/check.js";
+export { renderChart, type RenderedChart } from "./notebook/render.js";
+import { installProgress } from "./notebook/progress.js";
+installProgress();

@@ -1,0 +1,63 @@
+import { createRequire } from "node:module";
+import type * as Resvg from "@resvg/resvg-js";
+import type * as Vega from "vega";
+import type * as VegaLite from "vega-lite";
+import { OptionError } from "../errors.js";
+
+/** A chart drawn: as SVG, and as the PNG made of it at twice the size, for sharp print and screens. */
+export interface RenderedChart {
+  svg: string;
+  png: Uint8Array;
+  /** Of the chart in CSS pixels; the PNG has twice as many. */
+  width: number;
+  height: number;
+}
+
+const PNG_SCALE = 2;
+const require = createRequire(import.meta.url);
+// Loaded with the first chart: they take longer than all the rest of the library.
+const drawers = () => ({
+  vega: require("vega") as typeof Vega,
+  vegaLite: require("vega-lite") as typeof VegaLite,
+  resvg: require("@resvg/resvg-js") as typeof Resvg,
+});
+// resvg leaves text out, without a word, when it has no font: these files come with the package.
+const fontFiles = ["DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf"].map((name) => require.resolve(`dejavu-fonts-ttf/ttf/${name}`));
+
+/**
+ * Draws a Vega-Lite 5 spec (a chart of ours, edited or not) without a browser. Its data must be inline.
+ * @throws OptionError where the spec names data by URL.
+ */
+export function renderChart(spec: object): RenderedChart {
+  const { vega, vegaLite, resvg } = drawers();
+  const quiet = vega.logger(vega.Error);
+  const compiled = vegaLite.compile({ ...spec } as VegaLite.TopLevelSpec, { logger: quiet as any }).spec;
+  if (compiled.data?.some((data) => "url" in data && data.url !== undefined)) {
+    throw new OptionError("renderChart draws inline data alone; put the rows into data.values instead of data.url");
+  }
+  const view = new vega.View(vega.parse(compiled), { renderer: "none", logger: quiet });
+  const { svg, width, height } = drawNow(view, (vega as any).SVGStringRenderer);
+  view.finalize();
+  const png = new resvg.Resvg(svg, {
+    fitTo: { mode: "zoom", value: PNG_SCALE },
+    font: { fontFiles, loadSystemFonts: false, defaultFontFamily: "DejaVu Sans", sansSerifFamily: "DejaVu Sans", monospaceFamily: "DejaVu Sans Mono" },
+  }).render().asPng();
+  return { svg, png, width, height };
+}
+
+/**
+ * What `view.toSVG()` does, without its promise: a cell's `show(chart)` must have written before its next
+ * statement runs. With inline data nothing in the dataflow waits, so that `run()` has finished when it returns.
+ */
+function drawNow(view: Vega.View, Renderer: new () => any): { svg: string; width: number; height: number } {
+  view.run();
+  const { _viewWidth, _viewHeight } = view as unknown as { _viewWidth: number; _viewHeight: number };
+  const padding = view.padding() as { left: number; right: number; top: number; bottom: number };
+  const width = Math.max(0, _viewWidth + padding.left + padding.right);
+  const height = Math.max(0, _viewHeight + padding.top + padding.bottom);
+  const [x, y] = view.origin();
+  const renderer = new Renderer();
+  renderer.initialize(null, width, height, [padding.left + x, padding.top + y], 1);
+  renderer.background(view.background());
+  return { svg: renderer.render((view.scenegraph() as any).root).svg(), width, height };
+}

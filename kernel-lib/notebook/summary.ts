@@ -1,0 +1,61 @@
+import type { Accounting } from "../source/lines.js";
+import type { Trace } from "../trace.js";
+import { escapeHtml, formatValue, visible } from "./format.js";
+
+/** The few facts by which a person knows a recording again; null for values that are not one of ours. */
+export function summaryOf(value: object): Record<string, string> | null {
+  const facts = isTrace(value) ? traceFacts(value) : isAccounting(value) ? accountingFacts(value) : isProfile(value) ? profileFacts(value) : null;
+  if (!facts) return null;
+  const rows = facts.map(([name, text]) => `<tr><th style="text-align:left">${escapeHtml(name)}</th><td style="text-align:left">${escapeHtml(text)}</td></tr>`);
+  const width = Math.max(...facts.map(([name]) => name.length));
+  return {
+    "text/html": `<div class="kernel-lib-table" style="overflow-x:auto"><table><tbody>${rows.join("\n")}</tbody></table></div>`,
+    "text/plain": facts.map(([name, text]) => `${name.padEnd(width)}  ${visible(text)}`).join("\n"),
+  };
+}
+
+type Facts = [name: string, text: string][];
+const count = (n: number) => n.toLocaleString("en-US");
+const baseName = (path: string) => path.split("/").pop() || path;
+
+function isTrace(value: any): value is Trace {
+  return Array.isArray(value.eventNames) && typeof value.of === "function" && typeof value.raw?.length === "number";
+}
+
+function traceFacts(trace: Trace): Facts {
+  const { raw } = trace;
+  const counts = new Map<number, number>();
+  for (const code of raw.event.codes) counts.set(code, (counts.get(code) ?? 0) + 1);
+  const frequent = [...counts].sort((a, b) => b[1] - a[1]).map(([code, n]) => `${raw.event.values[code]} ${count(n)}`);
+  const lost = trace.lost.numRows();
+  return [
+    ["trace", baseName(trace.source)],
+    ["events", count(raw.length)],
+    ["time span", raw.length > 0 ? formatValue(raw.ts[raw.length - 1] - raw.ts[0], "ns") : "none"],
+    ["CPUs", String(trace.cpus)],
+    ["event types", `${trace.eventNames.length}: ${frequent.slice(0, 8).join(", ")}${frequent.length > 8 ? ", …" : ""}`],
+    ["lost", lost === 0 ? "nothing" : `events were lost at ${count(lost)} place${lost === 1 ? "" : "s"} (see .lost)`],
+  ];
+}
+
+function isAccounting(value: any): value is Accounting {
+  return typeof value.notUnderstood === "number" && typeof value.lines === "number" && Array.isArray(value.unknown);
+}
+
+function accountingFacts(a: Accounting): Facts {
+  const facts: Facts = [
+    ["source", baseName(a.source)], ["format", a.format], ["size", formatValue(a.bytes, "bytes")], ["lines", count(a.lines)],
+    ["rows", count(a.rows)], ["continuation", count(a.continuation)], ["header", count(a.header)], ["not understood", count(a.notUnderstood)],
+  ];
+  for (const { line, text } of a.unknown.slice(0, 5)) facts.push([`line ${count(line)}`, text]);
+  if (a.notUnderstood > 5) facts.push(["", `and ${count(a.notUnderstood - 5)} more (see .unknown)`]);
+  return facts;
+}
+
+function isProfile(value: any): value is { samples: { numRows(): number }; stacks: object; source?: string } {
+  return typeof value.samples?.numRows === "function" && typeof value.stacks === "object" && value.stacks !== null;
+}
+
+function profileFacts(profile: { samples: { numRows(): number }; source?: string }): Facts {
+  return [["profile", baseName(profile.source ?? "")], ["samples", count(profile.samples.numRows())]];
+}
