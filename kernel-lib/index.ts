@@ -9,6 +9,11 @@ export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
 export { schema, describe } from "./schema.js";
 export type { Trace, TraceArrays } from "./trace.js";
 
+// Samples and stacks.
+export { perfScript, fromPerfScript, loadPerfScript, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
+export { folded, fromFolded, loadFolded, toFolded, writeFolded } from "./parse/folded.js";
+export { foldStacks, type FoldOptions } from "./analysis/fold.js";
+
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";

@@ -1,5 +1,7 @@
 import { ColumnTable } from "arquero";
 import { columnsOf, tableOf, type Columns } from "./source/columns.js";
+import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
+import { foldedColumns } from "./parse/folded.js";
 
 /**
  * Every table that kernel-lib makes, by name, with what each column means. The descriptions stand beside
@@ -7,6 +9,12 @@ import { columnsOf, tableOf, type Columns } from "./source/columns.js";
  * test that lets no column go without its unit and meaning.
  */
 export const schema: Record<string, Columns> = {
+  "perf script samples": sampleColumns,
+  "perf script stacks": stackColumns,
+  "perf script frames": frameColumns,
+  "perf script events": profileEventColumns,
+  "perf script lost": profileLostColumns,
+  "folded stacks": foldedColumns,
 };
 
 const describeSchema = {

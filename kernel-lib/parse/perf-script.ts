@@ -1,0 +1,644 @@
+// perf script: samples with their stacks.
+//
+//   perf record -a -g -F 99 -- CMD; perf script > perf-script-host.txt
+//   printed by tools/perf/builtin-script.c (process_event, perf_sample__fprintf_start) and util/evsel_fprintf.c (frames)
+//
+//   qemu-system-aar  1764/1769  [000]  1729.594561:      10101   cycles:P:
+//   comm             pid/tid    cpu    time, s           period  event
+//   <tab>ffff8000081820e8 generic_exec_single+0xd4 ([kernel.kallsyms])
+//        address          symbol           offset  dso
+//
+// Frames come leaf first; a blank line ends them. Samples without stacks take one line, with the comm right-aligned:
+//               perf  2048 [000]  2088.157389:           sched:sched_waking: comm=migration/0 pid=15 prio=0 target_cpu=000
+import type { ColumnTable } from "arquero";
+import {
+  Dictionary, DictionaryColumn, IntBuilder, makeTable, NullableColumn, NumberBuilder, tableOf,
+  type Column, type Columns,
+} from "../source/columns.js";
+import type { Source } from "../source/bytes.js";
+import {
+  CONTINUATION, HEADER, loadText, parseText, ROW, UNKNOWN,
+  type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions,
+} from "../source/lines.js";
+
+export const sampleColumns = {
+  ts: { type: "number", unit: "ns", meaning: "Time of the sample, since boot on the clock of the machine that recorded it.", null: "perf script printed no time (-F without time)" },
+  cpu: { type: "number", unit: null, meaning: "CPU on which the sample was taken.", null: "perf script printed no CPU (recorded without -a)" },
+  pid: { type: "number", unit: null, meaning: "Process id; -1 where perf knows none.", null: "perf script printed the thread id alone, as it does by default" },
+  tid: { type: "number", unit: null, meaning: "Thread id (the only number where perf script prints one).", null: "perf script printed neither pid nor tid" },
+  comm: { type: "string", unit: null, meaning: "Name of the thread. `:TID` and `:-1` are threads that perf does not know, such as those of a guest.", null: "perf script printed no comm" },
+  event: { type: "string", unit: null, meaning: "Event that made the sample, with its modifiers (cycles:P).", null: "perf script printed no event" },
+  period: { type: "number", unit: "events", meaning: "Weight of the sample: how many events it stands for. ns for cpu-clock and task-clock.", null: "perf script printed no period; the sample then counts as 1" },
+  stack: { type: "number", unit: null, meaning: "Id of the leaf in the table of stacks; 0, the root, where the sample has no stack." },
+  misc: { type: "string", unit: null, meaning: "Context letters of -F +misc: K kernel, U user, H hypervisor, G guest kernel, g guest user.", null: "perf script printed none" },
+  vm: { type: "number", unit: null, meaning: "Process id of the guest's QEMU on the host (-F +machine_pid).", null: "not a guest's sample, or not printed" },
+  vcpu: { type: "number", unit: null, meaning: "vCPU of the guest (-F +vcpu).", null: "not a guest's sample, or not printed" },
+  payload: { type: "string", unit: null, meaning: "What a tracepoint printed, as text.", null: "the event prints nothing" },
+} as const satisfies Columns;
+
+export const stackColumns = {
+  id: { type: "number", unit: null, meaning: "Row number. 0 is the root of all stacks." },
+  parent: { type: "number", unit: null, meaning: "Id of the caller's row, always smaller than id.", null: "the root" },
+  frame: { type: "number", unit: null, meaning: "Id of the frame in the table of frames.", null: "the root" },
+  depth: { type: "number", unit: "frames", meaning: "How many frames from the root; 0 for the root." },
+} as const satisfies Columns;
+
+export const frameColumns = {
+  id: { type: "number", unit: null, meaning: "Row number." },
+  symbol: { type: "string", unit: null, meaning: "Function, without offset; [unknown] where perf found none." },
+  dso: { type: "string", unit: null, meaning: "File, or [kernel.kallsyms], [guest.kernel.kallsyms.PID], [module].", null: "perf script printed none, as for inlined functions" },
+  kind: { type: "string", unit: null, meaning: "kernel, user, guest (a guest's kernel, seen from the host), jit, inlined, or unknown." },
+  addr: { type: "hex", unit: null, meaning: "Address as perf script prints it (in a user file: offset within the file).", null: "the symbol is known: its frames are one, whatever the address" },
+  srcline: { type: "string", unit: null, meaning: "Source file and line.", null: "perf script ran without -F +srcline" },
+} as const satisfies Columns;
+
+export const profileEventColumns = {
+  event: { type: "string", unit: null, meaning: "Name of the event, with its modifiers.", null: "perf script printed no event" },
+  samples: { type: "number", unit: "samples", meaning: "How many samples it has." },
+  weight: { type: "number", unit: "events", meaning: "Sum of the periods; a sample without one counts as 1." },
+} as const satisfies Columns;
+
+export const profileLostColumns = {
+  ts: { type: "number", unit: "ns", meaning: "When the loss was noted.", null: "perf script printed no time" },
+  cpu: { type: "number", unit: null, meaning: "CPU whose buffer was full.", null: "perf script printed no CPU" },
+  lost: { type: "number", unit: "events", meaning: "How many events were lost.", null: "the line does not say" },
+} as const satisfies Columns;
+
+/** What perf script printed. Plain data: `foldStacks(profile)` and others are functions beside it. */
+export interface Profile {
+  /** Path of the text, or "text". */
+  source: string;
+  /** One row per sample: ts, cpu, pid, tid, comm, event, period, stack, misc, vm, vcpu, payload. */
+  samples: ColumnTable;
+  /** All stacks as one tree: id, parent, frame, depth. A stack is the path from a row up to the root. */
+  stacks: ColumnTable;
+  /** Distinct frames: id, symbol, dso, kind, addr, srcline. */
+  frames: ColumnTable;
+  /** Events in the order in which they were first seen: event, samples, weight. */
+  events: ColumnTable;
+  /** Where perf lost events (perf script --show-lost-events): ts, cpu, lost. */
+  lost: ColumnTable;
+  /** The `#` block that perf script --header prints: hostname, arch, cmdline, …; repeated keys are joined by newlines. Empty without it. */
+  header: Record<string, string>;
+  /** The arrays behind the tables, for analyses that walk all samples. */
+  raw: ProfileArrays;
+}
+
+export interface ProfileArrays {
+  /** Number of samples. */
+  length: number;
+  /** ns; NaN where perf script printed no time. */
+  ts: Float64Array;
+  /** NO_NUMBER where there is none; the same for pid and tid. */
+  cpu: Int32Array;
+  pid: Int32Array;
+  tid: Int32Array;
+  comm: DictionaryColumn;
+  event: DictionaryColumn;
+  /** NaN where perf script printed no period. */
+  period: Float64Array;
+  /** Leaf's row in `parent`, `frame`, `depth`; 0 is the root: no stack. */
+  stack: Int32Array;
+  /** Tree of stacks: caller's row, -1 for the root. Rows come after their callers. */
+  parent: Int32Array;
+  /** Tree of stacks: index into symbol, dso, kind; -1 for the root. */
+  frame: Int32Array;
+  depth: Int32Array;
+  symbol: string[];
+  dso: (string | null)[];
+  kind: FrameKind[];
+  addr: (string | null)[];
+  /** Whether the text ended within the last sample's stack, without the blank line that closes it. */
+  unclosed: boolean;
+}
+
+export type FrameKind = "kernel" | "user" | "guest" | "jit" | "inlined" | "unknown";
+
+/** Stands for "not printed" in the Int32Arrays of a profile, since -1 is a pid that perf prints. */
+export const NO_NUMBER = -0x80000000;
+
+export const perfScript: Format<Profile> = {
+  name: "perf-script",
+  command: "perf script",
+  parser: (options) => new PerfScriptParser(options.name),
+};
+
+/** Text of `perf script` → samples and stacks. @throws ParseError when no line of it can be read. */
+export function fromPerfScript(text: string | Uint8Array, options: ParseOptions = {}): Profile {
+  return parseText(text, perfScript, options);
+}
+
+/** File of `perf script` text (plain, .gz, .zst) → samples and stacks. @throws ParseError when no line of it can be read. */
+export async function loadPerfScript(source: Source, options: LoadOptions = {}): Promise<Profile> {
+  return loadText(source, perfScript, options);
+}
+
+const TAB = 9, BLANK = 32, HASH = 35, MINUS = 45, DOT = 46, SLASH = 47, ZERO = 48, NINE = 57, COLON = 58, OPEN = 91, CLOSE = 93;
+const NOT_A_FRAME = -1, NOT_SEEN = -2;
+
+// What perf and its libraries say on stderr, which lands in the file under `2>&1`.
+const MESSAGE = new RegExp([
+  String.raw`^\[ perf \w+: `, "^Warning:$", "^Processed \\d+ (events|samples)", "^Check IO/CPU overload!", "^Samples in kernel ",
+  "^unwind: ", "^libtraceevent: ", "^ +\\[[\\w-]+:[\\w-]+\\] (bad op|unknown op|failed|function|could not)", "^ +(bad op token|unknown op|failed to read event print fmt)",
+  "^(addr2line|cmd__addr2line) ", "continuing without symbols$", "^no symbols found in ", "^Kernel address maps ", "^Cannot load tips.txt ",
+].join("|"));
+
+class PerfScriptParser implements LineParser<Profile> {
+  private readonly ts = new NumberBuilder();
+  private readonly cpu = new IntBuilder();
+  private readonly pid = new IntBuilder();
+  private readonly tid = new IntBuilder();
+  private readonly comm = new IntBuilder();
+  private readonly event = new IntBuilder();
+  private readonly period = new NumberBuilder();
+  private readonly stack = new IntBuilder();
+  private readonly comms = new Dictionary();
+  private readonly events = new Dictionary();
+  private readonly misc = new Rare();
+  private readonly payload = new Rare();
+  private readonly vm = new Rare();
+  private readonly vcpu = new Rare();
+  private readonly lost: { ts: number | null; cpu: number | null; lost: number | null }[] = [];
+  private readonly header: Record<string, string> = {};
+
+  private readonly tree = new StackTree();
+  private readonly frames = new Frames();
+
+  /** Each distinct frame line is understood once; the next time, its code leads to its frame. */
+  private readonly lines = new Dictionary();
+  private frameOfLine = new Int32Array(1024).fill(NOT_SEEN);
+
+  /** Frames of the sample that is being read, leaf first. */
+  private path = new Int32Array(128);
+  private depth = 0;
+  private open = false;
+
+  constructor(private readonly name: string) {}
+
+  line(bytes: Buffer, start: number, end: number): LineKind {
+    if (start === end) {
+      this.close();
+      return HEADER;
+    }
+    const first = bytes[start];
+    if (first === TAB && this.open) return this.frameLine(bytes, start + 1, end);
+    if (first === HASH && (start + 1 === end || bytes[start + 1] === BLANK)) return this.headerLine(bytes, start, end);
+    if (first !== TAB && this.sampleLine(bytes, start, end)) return ROW;
+    return this.otherLine(bytes, start, end);
+  }
+
+  private frameLine(bytes: Buffer, start: number, end: number): LineKind {
+    const frame = this.frameOf(bytes, start, end);
+    if (frame === NOT_A_FRAME) return UNKNOWN;
+    this.push(frame);
+    return CONTINUATION;
+  }
+
+  private frameOf(bytes: Buffer, start: number, end: number): number {
+    const code = this.lines.intern(bytes, start, end);
+    if (code >= this.frameOfLine.length) {
+      const more = new Int32Array(this.frameOfLine.length * 2).fill(NOT_SEEN);
+      more.set(this.frameOfLine);
+      this.frameOfLine = more;
+    }
+    let frame = this.frameOfLine[code];
+    if (frame === NOT_SEEN) frame = this.frameOfLine[code] = this.frames.fromText(bytes.toString("utf8", start, end));
+    return frame;
+  }
+
+  private push(frame: number): void {
+    if (this.depth === this.path.length) {
+      const more = new Int32Array(this.depth * 2);
+      more.set(this.path);
+      this.path = more;
+    }
+    this.path[this.depth++] = frame;
+  }
+
+  private close(): void {
+    if (!this.open) return;
+    this.open = false;
+    if (this.depth === 0) return;
+    this.stack.data[this.stack.length - 1] = this.tree.insert(this.path, this.depth);
+    this.depth = 0;
+  }
+
+  /** The lines that are few: frames of old perfs (indented by blanks), source lines, side records, messages. */
+  private otherLine(bytes: Buffer, start: number, end: number): LineKind {
+    const text = bytes.toString("utf8", start, end);
+    if (text.trim() === "") {
+      this.close();
+      return HEADER;
+    }
+    const side = this.sideRecord(text);
+    if (side !== null) return side;
+    if (MESSAGE.test(text)) return HEADER;
+    if (this.open) {
+      let from = start;
+      while (bytes[from] === BLANK || bytes[from] === TAB) from++;
+      if (this.frameLine(bytes, from, end) === CONTINUATION) return CONTINUATION;
+      // -F +srcline prints "  file.c:12" below a frame, and "(inlined)" after it.
+      const source = /^ {2}(\S.*(?::\d+|\[[0-9a-f]+\])(?: \(discriminator \d+\))?)( \(inlined\))?$/.exec(text);
+      if (source && this.depth > 0) {
+        this.path[this.depth - 1] = this.frames.withSource(this.path[this.depth - 1], source[1], source[2] !== undefined);
+        return CONTINUATION;
+      }
+    }
+    return UNKNOWN;
+  }
+
+  private headerLine(bytes: Buffer, start: number, end: number): LineKind {
+    const pair = /^# (\S[^:]*?) *: (.*)$/.exec(bytes.toString("utf8", start, end));
+    if (pair) this.header[pair[1]] = pair[1] in this.header ? `${this.header[pair[1]]}\n${pair[2]}` : pair[2];
+    return HEADER;
+  }
+
+  /** Records that perf script --show-task-events and the like put between the samples; null where the line is none. */
+  private sideRecord(text: string): LineKind | null {
+    const record = /^\S.*?\s-?\d+(?:\/-?\d+)?\s+(?:\[(\d+)\]\s+)?(?:[KUHGgMESp]+\s+)?(?:(\d+)\.(\d{6}|\d{9}):\s+)?PERF_RECORD_([A-Z0-9_]+)(.*)$/.exec(text);
+    if (!record) return null;
+    this.close();
+    if (!record[4].startsWith("LOST")) return HEADER;
+    const lost = /\d+/.exec(record[5]);
+    this.lost.push({
+      ts: record[2] === undefined ? null : Number(record[2]) * 1e9 + Number(record[3].padEnd(9, "0")),
+      cpu: record[1] === undefined ? null : Number(record[1]), lost: lost && Number(lost[0]),
+    });
+    return ROW;
+  }
+
+  /** Reads the first line of a sample; false, and nothing changed, where the line is none. */
+  private sampleLine(bytes: Buffer, start: number, end: number): boolean {
+    while (bytes[start] === BLANK) start++;
+    while (end > start && bytes[end - 1] === BLANK) end--;
+
+    // The time is the anchor: comm may hold blanks, colons and numbers, but no "123.123456: ".
+    let colon = start, timeStart = -1;
+    for (; colon < end; colon++) {
+      if (bytes[colon] !== COLON || (colon + 1 < end && bytes[colon + 1] !== BLANK)) continue;
+      timeStart = startOfTime(bytes, start, colon);
+      if (timeStart >= 0) break;
+    }
+    const timed = timeStart >= 0;
+    if (!timed) {
+      // -F without time: the event, at the end of the line, is the anchor, and only without payload.
+      if (end === start || bytes[end - 1] !== COLON) return false;
+      timeStart = startOfWord(bytes, start, end);
+      colon = timeStart - 1;
+    }
+
+    // Backwards from the anchor: misc letters, [cpu], pid or pid/tid, comm.
+    let at = skipBack(bytes, start, timeStart);
+    let period = NaN;
+    if (!timed && isNumber(bytes, startOfWord(bytes, start, at), at)) {
+      // "node 31912 cpu-clock:" has no period, "node 31912 250000 cpu-clock:" and "node 31912 [001] 250000 cpu-clock:" do
+      const word = startOfWord(bytes, start, at), before = skipBack(bytes, start, word);
+      if (before > start && (bytes[before - 1] === CLOSE || isNumber(bytes, startOfWord(bytes, start, before), before))) {
+        period = number(bytes, word, at);
+        at = before;
+      }
+    }
+    let miscStart = -1, miscEnd = -1;
+    let word = startOfWord(bytes, start, at);
+    if (word < at && isMisc(bytes, word, at)) {
+      miscStart = word; miscEnd = at;
+      at = skipBack(bytes, start, word);
+      word = startOfWord(bytes, start, at);
+    }
+    let cpu = NO_NUMBER;
+    if (at - word > 2 && bytes[word] === OPEN && bytes[at - 1] === CLOSE && isNumber(bytes, word + 1, at - 1)) {
+      cpu = number(bytes, word + 1, at - 1);
+      at = skipBack(bytes, start, word);
+      word = startOfWord(bytes, start, at);
+    }
+    let pid = NO_NUMBER, tid = NO_NUMBER;
+    if (word < at) {
+      let slash = word;
+      while (slash < at && bytes[slash] !== SLASH) slash++;
+      if (slash < at) {
+        if (!isNumber(bytes, word, slash) || !isNumber(bytes, slash + 1, at)) return false;
+        pid = number(bytes, word, slash);
+        tid = number(bytes, slash + 1, at);
+      } else {
+        if (!isNumber(bytes, word, at)) return false;
+        tid = number(bytes, word, at);
+      }
+      at = skipBack(bytes, start, word);
+    } else if (!timed) {
+      return false;
+    }
+    let commStart = start;
+    const commEnd = at;
+    let vm = NO_NUMBER, vcpu = NO_NUMBER;
+    if (commEnd - commStart > 3 && bytes[start] === 86 && bytes[start + 1] === 77 && bytes[start + 2] === COLON) {
+      const prefix = /^VM: *(\d+) +(?:VCPU:(\d+) *)?/.exec(bytes.toString("latin1", start, commEnd));
+      if (prefix) {
+        commStart += prefix[0].length;
+        vm = Number(prefix[1]);
+        if (prefix[2] !== undefined) vcpu = Number(prefix[2]);
+      }
+    }
+
+    // Forwards from the time: period, event, then a payload or, in a sample of one line, its only frame.
+    at = timed ? skip(bytes, colon + 1, end) : timeStart;
+    if (timed) {
+      const numberEnd = endOfWord(bytes, at, end);
+      if (numberEnd < end && isNumber(bytes, at, numberEnd)) {
+        period = number(bytes, at, numberEnd);
+        at = skip(bytes, numberEnd, end);
+      }
+    }
+    const eventStart = at, eventEnd = endOfWord(bytes, at, end);
+    if (startsWith(bytes, eventStart, end, "PERF_RECORD_")) return false;
+    let event = -1, frame = NOT_A_FRAME, payloadStart = end;
+    if (eventEnd - eventStart > 1 && bytes[eventEnd - 1] === COLON) {
+      event = this.events.intern(bytes, eventStart, eventEnd - 1);
+      payloadStart = skip(bytes, eventEnd, end);
+      // perf prints a blank and the address in 16 columns, where a payload begins right after "event: ".
+      if (endOfWord(bytes, payloadStart, end) - eventEnd === 18) frame = this.frameOf(bytes, payloadStart, end);
+      if (frame !== NOT_A_FRAME) payloadStart = end;
+    } else if (eventStart < end) {
+      frame = this.frameOf(bytes, eventStart, end); // -F without event
+      if (frame === NOT_A_FRAME) return false;
+    }
+
+    this.close();
+    const row = this.stack.length;
+    this.ts.push(timed ? time(bytes, timeStart, colon) : NaN);
+    this.cpu.push(cpu);
+    this.pid.push(pid);
+    this.tid.push(tid);
+    this.comm.push(commStart < commEnd ? this.comms.intern(bytes, commStart, commEnd) : -1);
+    this.event.push(event);
+    this.period.push(period);
+    this.stack.push(0);
+    if (miscStart >= 0) this.misc.set(row, bytes, miscStart, miscEnd);
+    if (payloadStart < end) this.payload.set(row, bytes, payloadStart, end);
+    if (vm !== NO_NUMBER) this.vm.setNumber(row, vm);
+    if (vcpu !== NO_NUMBER) this.vcpu.setNumber(row, vcpu);
+    this.open = true;
+    if (frame !== NOT_A_FRAME) this.push(frame);
+    return true;
+  }
+
+  finish(): Profile {
+    const unclosed = this.open && this.depth > 0;
+    this.close();
+    const length = this.stack.length;
+    const ts = this.ts.data.slice(0, length), period = this.period.data.slice(0, length);
+    const { parent, frame, depth } = this.tree.arrays();
+    const { symbol, dso, kind, addr, srcline } = this.frames;
+    const raw: ProfileArrays = {
+      length, ts, period, cpu: this.cpu.finish(), pid: this.pid.finish(), tid: this.tid.finish(),
+      comm: new DictionaryColumn(this.comm.finish(), this.comms.values()), event: new DictionaryColumn(this.event.finish(), this.events.values()),
+      stack: this.stack.finish(), parent, frame, depth, symbol, dso, kind, addr, unclosed,
+    };
+    const samples = makeTable(sampleColumns, {
+      ts: this.ts.nulls ? new NullableColumn(ts) : ts, cpu: withNulls(raw.cpu, NO_NUMBER), pid: withNulls(raw.pid, NO_NUMBER), tid: withNulls(raw.tid, NO_NUMBER),
+      comm: raw.comm, event: raw.event, period: this.period.nulls ? new NullableColumn(period) : period, stack: raw.stack,
+      misc: this.misc.finish(length), vm: this.vm.finishNumbers(length), vcpu: this.vcpu.finishNumbers(length), payload: this.payload.finish(length),
+    });
+    const ids = (n: number) => Int32Array.from({ length: n }, (_, i) => i);
+    return {
+      source: this.name, samples,
+      stacks: makeTable(stackColumns, { id: ids(parent.length), parent: withNulls(parent, -1), frame: withNulls(frame, -1), depth }),
+      frames: makeTable(frameColumns, { id: ids(symbol.length), symbol, dso, kind, addr, srcline }),
+      events: eventsOf(raw), lost: tableOf(profileLostColumns, this.lost), header: this.header, raw,
+    };
+  }
+}
+
+function eventsOf({ length, event, period }: ProfileArrays): ColumnTable {
+  const samples = new Float64Array(event.values.length + 1), weight = new Float64Array(event.values.length + 1);
+  for (let i = 0; i < length; i++) {
+    samples[event.codes[i] + 1]++;
+    weight[event.codes[i] + 1] += period[i] > 0 ? period[i] : 1;
+  }
+  const rows = [...event.values, null].map((name, i) => ({ event: name, samples: samples[(i + 1) % samples.length], weight: weight[(i + 1) % samples.length] }));
+  return tableOf(profileEventColumns, rows.filter((row) => row.samples > 0));
+}
+
+/** Stacks as a tree: a node per distinct path from the root, found by its parent and frame. */
+class StackTree {
+  private readonly parent = new IntBuilder();
+  private readonly frame = new IntBuilder();
+  private readonly depth = new IntBuilder();
+  private table = new Int32Array(1 << 12).fill(-1);
+
+  constructor() {
+    this.add(-1, -1, 0);
+  }
+
+  private add(parent: number, frame: number, depth: number): number {
+    this.parent.push(parent);
+    this.frame.push(frame);
+    this.depth.push(depth);
+    return this.parent.length - 1;
+  }
+
+  /** The node of a stack whose frames are `path[0 … depth)`, leaf first. */
+  insert(path: Int32Array, depth: number): number {
+    if ((this.parent.length + depth) * 2 > this.table.length) this.grow((this.parent.length + depth) * 4);
+    const table = this.table, mask = table.length - 1;
+    let node = 0;
+    for (let i = depth - 1; i >= 0; i--) {
+      const frame = path[i];
+      let slot = hash(node, frame) & mask;
+      for (;;) {
+        const found = table[slot];
+        if (found < 0) {
+          node = table[slot] = this.add(node, frame, depth - i);
+          break;
+        }
+        if (this.parent.data[found] === node && this.frame.data[found] === frame) {
+          node = found;
+          break;
+        }
+        slot = (slot + 1) & mask;
+      }
+    }
+    return node;
+  }
+
+  private grow(size: number): void {
+    let length = this.table.length;
+    while (length < size) length *= 2;
+    const table = this.table = new Int32Array(length).fill(-1);
+    for (let node = 1; node < this.parent.length; node++) {
+      let slot = hash(this.parent.data[node], this.frame.data[node]) & (length - 1);
+      while (table[slot] >= 0) slot = (slot + 1) & (length - 1);
+      table[slot] = node;
+    }
+  }
+
+  arrays(): { parent: Int32Array; frame: Int32Array; depth: Int32Array } {
+    return { parent: this.parent.finish(), frame: this.frame.finish(), depth: this.depth.finish() };
+  }
+}
+
+function hash(parent: number, frame: number): number {
+  const h = Math.imul(parent, 0x9e3779b1) ^ Math.imul(frame + 1, 0x85ebca6b);
+  return (h ^ (h >>> 15)) >>> 0;
+}
+
+/** Distinct frames. A known symbol's frames are one, whatever their addresses. */
+class Frames {
+  readonly symbol: string[] = [];
+  readonly dso: (string | null)[] = [];
+  readonly kind: FrameKind[] = [];
+  readonly addr: (string | null)[] = [];
+  readonly srcline: (string | null)[] = [];
+  private readonly byKey = new Map<string, number>();
+
+  /** "ffff8000081820e8 generic_exec_single+0xd4 ([kernel.kallsyms])", without indentation → a frame, or NOT_A_FRAME. */
+  fromText(text: string): number {
+    const address = /^ *([0-9a-f]+)(?= |$)/.exec(text);
+    if (!address) return NOT_A_FRAME;
+    let rest = text.slice(address[0].length + 1).trimEnd();
+    const inlined = rest.endsWith(" (inlined)");
+    if (inlined) rest = rest.slice(0, -10);
+    let dso: string | null = null;
+    const open = openOfLast(rest);
+    if (open >= 0) {
+      dso = rest.slice(open + 1, -1).replace(/\+0x[0-9a-f]+$/, ""); // (dso+0xoff): -F +dsoff
+      rest = rest.slice(0, Math.max(0, open - 1));
+    }
+    const symbol = rest.trim().replace(/\+0x[0-9a-f]+$/, "");
+    const known = symbol !== "[unknown]" && symbol !== "";
+    return this.add(symbol === "" && dso === null ? "[unknown]" : symbol, dso, inlined ? "inlined" : kindOf(dso), known ? null : `0x${address[1]}`, null);
+  }
+
+  withSource(frame: number, srcline: string, inlined: boolean): number {
+    return this.add(this.symbol[frame], this.dso[frame], inlined ? "inlined" : this.kind[frame], this.addr[frame], srcline);
+  }
+
+  private add(symbol: string, dso: string | null, kind: FrameKind, addr: string | null, srcline: string | null): number {
+    const key = `${symbol}\0${dso ?? ""}\0${kind}\0${addr ?? ""}\0${srcline ?? ""}`;
+    let frame = this.byKey.get(key);
+    if (frame === undefined) {
+      frame = this.symbol.length;
+      this.byKey.set(key, frame);
+      this.symbol.push(symbol);
+      this.dso.push(dso);
+      this.kind.push(kind);
+      this.addr.push(addr);
+      this.srcline.push(srcline);
+    }
+    return frame;
+  }
+}
+
+/** Where the parenthesis opens that a text's last character closes; -1 for none. A dso may hold some itself: "(/memfd:x (deleted))". */
+function openOfLast(text: string): number {
+  if (!text.endsWith(")")) return -1;
+  let depth = 0;
+  for (let i = text.length - 1; i >= 0; i--) {
+    if (text[i] === ")") depth++;
+    else if (text[i] === "(" && --depth === 0) return i === 0 || text[i - 1] === " " ? i : -1;
+  }
+  const last = text.lastIndexOf(" ("); // unbalanced: a path such as "/tmp/a) b"
+  return last < 0 ? -1 : last + 1;
+}
+
+function kindOf(dso: string | null): FrameKind {
+  if (dso === null || dso === "[unknown]") return "unknown";
+  if (dso.startsWith("[guest.")) return "guest";
+  if (/^\/tmp\/perf-\d+\.map$|^\[JIT\]|\/jitted-\d+-\d+\.so$/.test(dso)) return "jit";
+  if (/^\[(vdso|vdso32|vsyscall|heap|stack|anon|uprobes)\b/.test(dso) || dso.startsWith("//")) return "user";
+  return dso.startsWith("[") || /(^|\/)vmlinu[xz][^/]*$|\.ko(\.gz|\.xz|\.zst)?$/.test(dso) ? "kernel" : "user";
+}
+
+/** A column that most recordings lack. */
+class Rare {
+  private readonly rows = new IntBuilder();
+  private readonly codes = new IntBuilder();
+  private readonly dictionary = new Dictionary();
+
+  set(row: number, bytes: Buffer, start: number, end: number): void {
+    this.rows.push(row);
+    this.codes.push(this.dictionary.intern(bytes, start, end));
+  }
+  setNumber(row: number, value: number): void {
+    this.rows.push(row);
+    this.codes.push(value);
+  }
+  finish(length: number): DictionaryColumn {
+    const codes = new Int32Array(length).fill(-1);
+    for (let i = 0; i < this.rows.length; i++) codes[this.rows.data[i]] = this.codes.data[i];
+    return new DictionaryColumn(codes, this.dictionary.values());
+  }
+  finishNumbers(length: number): Column<number | null> {
+    const values = new Float64Array(length).fill(NaN);
+    for (let i = 0; i < this.rows.length; i++) values[this.rows.data[i]] = this.codes.data[i];
+    return new NullableColumn(values);
+  }
+}
+
+function withNulls(data: Int32Array, none: number): Column<any> {
+  return data.includes(none) ? new NullableColumn(Float64Array.from(data, (x) => (x === none ? NaN : x))) : data;
+}
+
+const isDigit = (byte: number) => byte >= ZERO && byte <= NINE;
+
+/** Where "123.123456" or "123.123456789" begins that ends at a colon; -1 where something else does. */
+function startOfTime(bytes: Buffer, start: number, colon: number): number {
+  let at = colon - 1;
+  while (at >= start && isDigit(bytes[at])) at--;
+  const decimals = colon - 1 - at;
+  if (at < start || bytes[at] !== DOT || (decimals !== 6 && decimals !== 9)) return -1;
+  const dot = at--;
+  while (at >= start && isDigit(bytes[at])) at--;
+  return at === dot - 1 || (at >= start && bytes[at] !== BLANK) ? -1 : at + 1;
+}
+
+/** ns. Whole seconds and the fraction apart, since their sum in seconds would lose digits. */
+function time(bytes: Buffer, start: number, colon: number): number {
+  let seconds = 0, fraction = 0, at = start;
+  for (; bytes[at] !== DOT; at++) seconds = seconds * 10 + bytes[at] - ZERO;
+  const decimals = colon - at - 1;
+  for (at++; at < colon; at++) fraction = fraction * 10 + bytes[at] - ZERO;
+  return seconds * 1e9 + (decimals === 6 ? fraction * 1000 : fraction);
+}
+
+function isNumber(bytes: Buffer, start: number, end: number): boolean {
+  if (bytes[start] === MINUS) start++; // perf prints -1 for a pid that it does not know
+  if (start >= end) return false;
+  for (let i = start; i < end; i++) if (!isDigit(bytes[i])) return false;
+  return true;
+}
+
+function number(bytes: Buffer, start: number, end: number): number {
+  const negative = bytes[start] === MINUS;
+  let x = 0;
+  for (let i = negative ? start + 1 : start; i < end; i++) x = x * 10 + bytes[i] - ZERO;
+  return negative ? -x : x;
+}
+
+const MISC_LETTERS = new Set(Buffer.from("KUHGgMESp"));
+function isMisc(bytes: Buffer, start: number, end: number): boolean {
+  if (end - start > 6) return false;
+  for (let i = start; i < end; i++) if (!MISC_LETTERS.has(bytes[i])) return false;
+  return true;
+}
+
+function skip(bytes: Buffer, at: number, end: number): number {
+  while (at < end && bytes[at] === BLANK) at++;
+  return at;
+}
+function skipBack(bytes: Buffer, start: number, at: number): number {
+  while (at > start && bytes[at - 1] === BLANK) at--;
+  return at;
+}
+function startOfWord(bytes: Buffer, start: number, at: number): number {
+  while (at > start && bytes[at - 1] !== BLANK) at--;
+  return at;
+}
+function endOfWord(bytes: Buffer, at: number, end: number): number {
+  while (at < end && bytes[at] !== BLANK) at++;
+  return at;
+}
+function startsWith(bytes: Buffer, start: number, end: number, word: string): boolean {
+  if (end - start < word.length) return false;
+  for (let i = 0; i < word.length; i++) if (bytes[start + i] !== word.charCodeAt(i)) return false;
+  return true;
+}
