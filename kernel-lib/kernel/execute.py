@@ -1,6 +1,6 @@
 """Executes notebooks in a clean kernel each and writes the outputs back.
 
-usage: execute.py ROOT NOTEBOOK...
+usage: execute.py NOTEBOOK...
 Prints one line of JSON per event on standard output; the command line makes it readable.
 """
 import json
@@ -39,7 +39,7 @@ def strip(notebook):
             cell["outputs"] = outputs
 
 
-def execute(path, root):
+def execute(path):
     notebook = nbformat.read(path, as_version=4)
     begin = time.monotonic()
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
@@ -71,8 +71,8 @@ def execute(path, root):
 
 
 def main():
-    root, paths = sys.argv[1], sys.argv[2:]
-    sys.exit(0 if all([execute(path, root) for path in paths]) else 1)
+    paths = sys.argv[1:]
+    sys.exit(0 if all([execute(path) for path in paths]) else 1)
 
 
 main()

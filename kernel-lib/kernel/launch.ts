@@ -87,7 +87,7 @@ export async function launchKernel(connectionFile: string): Promise<void> {
     convert(previous, code) {
       const converted = converter.convert(previous, code);
       refused = converted.diagnostics;
-      cells.set(count, { source: code, maps: tslab.lastMaps() });
+      cells.set(count, { source: code, maps: tslab.lastMaps(), lines: converted.output?.trimEnd().split("\n").length ?? 0 });
       // Names the script in stack traces, which would else all say evalmachine.<anonymous>.
       if (converted.output) converted.output += `\n//# sourceURL=In[${count}]`;
       return converted;

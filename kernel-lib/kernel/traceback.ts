@@ -13,6 +13,8 @@ export interface CellMaps {
 export interface RunCell {
   source: string;
   maps: CellMaps | null;
+  /** Lines of the JavaScript; what is called below them is the cell itself. */
+  lines: number;
 }
 
 /** What Jupyter asks of an error. */
@@ -94,13 +96,14 @@ function frames(error: Error, cells: Map<number, RunCell>): string[] {
     if (/^node:|[\\/]tslab[\\/]dist[\\/]|^evalmachine|[\\/]kernel-lib[\\/]dist[\\/]kernel[\\/]/.test(file)) continue;
     const number = file.match(/^In\[(\d+)\]$/);
     if (!number) {
-      out.push(`    at ${fn ? `${fn} ` : ""}${DIM}${shortPath(file)}:${row}:${column}${PLAIN}`);
+      out.push(`    at ${fn ? `${fn.replace(/^(async )?(Object|Proxy)\./, "$1")} ` : ""}${DIM}${shortPath(file)}:${row}:${column}${PLAIN}`);
       continue;
     }
     const cell = cells.get(Number(number[1]));
+    if (cell && Number(row) > cell.lines) continue;
     const place = cell && placeInCell(cell, Number(row), Number(column));
     // A cell's own code stands at the top of its function, which has no name.
-    const name = fn && !/^(async )?(<anonymous>|eval|Object\.<anonymous>)$/.test(fn) ? `${fn} ` : "";
+    const name = fn && !/^(async )?(<anonymous>|eval|Object\.<anonymous>)$/.test(fn) ? `${fn.replace(/^(async )?(Object|Proxy)\./, "$1")} ` : "";
     out.push(`    at ${name}${BOLD}In[${number[1]}]${place ? `:${place.line}:${place.column}` : ""}${PLAIN}`);
     if (place && !excerpted) {
       excerpted = true;

@@ -1,0 +1,3 @@
+export async function writeReport(_notebooks: string[], _file: string, _options: { title?: string } = {}): Promise<void> {
+  throw new Error("not yet");
+}
