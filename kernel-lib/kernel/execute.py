@@ -57,7 +57,8 @@ def execute(path):
     try:
         client.execute()
     except CellExecutionError as error:
-        failure = f"cell {done} failed: {error.ename}: {error.evalue}"
+        first = next(iter(str(error.evalue).splitlines()), "")
+        failure = f"cell {done} failed: {error.ename}: {first}"
     except CellTimeoutError:
         failure = f"cell {done} took longer than 10 minutes"
     except DeadKernelError:
