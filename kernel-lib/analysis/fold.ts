@@ -2,7 +2,8 @@ import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
 import { NO_NUMBER, type Profile } from "../parse/perf-script.js";
 import { foldedColumns } from "../parse/folded.js";
-import { makeTable, type Columns } from "../source/columns.js";
+import { makeTable, NumberBuilder, type Columns } from "../source/columns.js";
+import { Pairs } from "../source/pairs.js";
 
 export interface FoldOptions {
   /** Name the process "comm-pid"; default false. The pid is "?" where perf script printed the thread id alone. */
@@ -40,21 +41,22 @@ export function foldStacks(profile: Profile, options: FoldOptions = {}): ColumnT
   const { taken, meaning, unit } = chooseEvent(profile, options.event);
   const names = new ProcessNames(profile, options);
 
-  // (process name, leaf) → weight; the texts are made once per distinct pair.
-  const weights = new Map<number, number>();
-  const nodes = raw.parent.length;
+  // A pair of leaf and process name per group of samples; the texts are made once per group.
+  const groups = new Pairs();
+  const weights = new NumberBuilder();
   const length = raw.unclosed && options.unclosed === false ? raw.length - 1 : raw.length;
   for (let i = 0; i < length; i++) {
     if (!taken[raw.event.codes[i] + 1] || (options.keep && !options.keep(i))) continue;
-    const key = names.of(i) * nodes + raw.stack[i];
-    weights.set(key, (weights.get(key) ?? 0) + (raw.period[i] > 0 ? raw.period[i] : 1));
+    const group = groups.code(raw.stack[i], names.of(i));
+    if (group === weights.length) weights.push(0);
+    weights.data[group] += raw.period[i] > 0 ? raw.period[i] : 1;
   }
-  const texts = stackTexts(profile, options);
+  const textOf = stackTexts(profile, options);
   const folded = new Map<string, number>();
-  for (const [key, weight] of weights) {
-    const name = names.texts[Math.floor(key / nodes)];
-    const stack = name + texts(key % nodes, name.startsWith("java"));
-    folded.set(stack, (folded.get(stack) ?? 0) + weight);
+  for (let group = 0; group < groups.size; group++) {
+    const process = names.texts[groups.second.data[group]];
+    const stack = process + textOf(groups.first.data[group], process.startsWith("java"));
+    folded.set(stack, (folded.get(stack) ?? 0) + weights.data[group]);
   }
   const stack = inByteOrder([...folded.keys()]);
   const columns: Columns = { ...foldedColumns, value: { type: "number", unit, meaning } };

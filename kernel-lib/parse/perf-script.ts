@@ -16,10 +16,14 @@ import {
   type Column, type Columns,
 } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
+import { Pairs } from "../source/pairs.js";
 import {
   CONTINUATION, HEADER, loadText, parseText, ROW, UNKNOWN,
   type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions,
 } from "../source/lines.js";
+import { Frames, NOT_A_FRAME, type FrameKind } from "./perf-frames.js";
+
+export type { FrameKind };
 
 export const sampleColumns = {
   ts: { type: "number", unit: "ns", meaning: "Time of the sample, since boot on the clock of the machine that recorded it.", null: "perf script printed no time (-F without time)" },
@@ -112,8 +116,6 @@ export interface ProfileArrays {
   unclosed: boolean;
 }
 
-export type FrameKind = "kernel" | "user" | "guest" | "jit" | "inlined" | "unknown";
-
 /** Stands for "not printed" in the Int32Arrays of a profile, since -1 is a pid that perf prints. */
 export const NO_NUMBER = -0x80000000;
 
@@ -134,7 +136,7 @@ export async function loadPerfScript(source: Source, options: LoadOptions = {}):
 }
 
 const TAB = 9, BLANK = 32, HASH = 35, MINUS = 45, DOT = 46, SLASH = 47, ZERO = 48, NINE = 57, COLON = 58, OPEN = 91, CLOSE = 93;
-const NOT_A_FRAME = -1, NOT_SEEN = -2;
+const NOT_SEEN = -2;
 
 // What perf and its libraries say on stderr, which lands in the file under `2>&1`.
 const MESSAGE = new RegExp([
@@ -161,7 +163,8 @@ class PerfScriptParser implements LineParser<Profile> {
   private readonly lost: { ts: number | null; cpu: number | null; lost: number | null }[] = [];
   private readonly header: Record<string, string> = {};
 
-  private readonly tree = new StackTree();
+  /** Tree of stacks: a pair of caller's node and frame per node; node 0 is the root. */
+  private readonly tree = new Pairs();
   private readonly frames = new Frames();
 
   /** Each distinct frame line is understood once; the next time, its code leads to its frame. */
@@ -173,7 +176,9 @@ class PerfScriptParser implements LineParser<Profile> {
   private depth = 0;
   private open = false;
 
-  constructor(private readonly name: string) {}
+  constructor(private readonly name: string) {
+    this.tree.code(-1, -1);
+  }
 
   line(bytes: Buffer, start: number, end: number): LineKind {
     if (start === end) {
@@ -219,7 +224,9 @@ class PerfScriptParser implements LineParser<Profile> {
     if (!this.open) return;
     this.open = false;
     if (this.depth === 0) return;
-    this.stack.data[this.stack.length - 1] = this.tree.insert(this.path, this.depth);
+    let node = 0;
+    for (let i = this.depth - 1; i >= 0; i--) node = this.tree.code(node, this.path[i]);
+    this.stack.data[this.stack.length - 1] = node;
     this.depth = 0;
   }
 
@@ -386,7 +393,8 @@ class PerfScriptParser implements LineParser<Profile> {
     this.close();
     const length = this.stack.length;
     const ts = this.ts.data.slice(0, length), period = this.period.data.slice(0, length);
-    const { parent, frame, depth } = this.tree.arrays();
+    const parent = this.tree.first.finish(), frame = this.tree.second.finish(), depth = new Int32Array(parent.length);
+    for (let node = 1; node < depth.length; node++) depth[node] = depth[parent[node]] + 1;
     const { symbol, dso, kind, addr, srcline } = this.frames;
     const raw: ProfileArrays = {
       length, ts, period, cpu: this.cpu.finish(), pid: this.pid.finish(), tid: this.tid.finish(),
@@ -418,136 +426,6 @@ function eventsOf({ length, event, period }: ProfileArrays): ColumnTable {
   return tableOf(profileEventColumns, rows.filter((row) => row.samples > 0));
 }
 
-/** Stacks as a tree: a node per distinct path from the root, found by its parent and frame. */
-class StackTree {
-  private readonly parent = new IntBuilder();
-  private readonly frame = new IntBuilder();
-  private readonly depth = new IntBuilder();
-  private table = new Int32Array(1 << 12).fill(-1);
-
-  constructor() {
-    this.add(-1, -1, 0);
-  }
-
-  private add(parent: number, frame: number, depth: number): number {
-    this.parent.push(parent);
-    this.frame.push(frame);
-    this.depth.push(depth);
-    return this.parent.length - 1;
-  }
-
-  /** The node of a stack whose frames are `path[0 … depth)`, leaf first. */
-  insert(path: Int32Array, depth: number): number {
-    if ((this.parent.length + depth) * 2 > this.table.length) this.grow((this.parent.length + depth) * 4);
-    const table = this.table, mask = table.length - 1;
-    let node = 0;
-    for (let i = depth - 1; i >= 0; i--) {
-      const frame = path[i];
-      let slot = hash(node, frame) & mask;
-      for (;;) {
-        const found = table[slot];
-        if (found < 0) {
-          node = table[slot] = this.add(node, frame, depth - i);
-          break;
-        }
-        if (this.parent.data[found] === node && this.frame.data[found] === frame) {
-          node = found;
-          break;
-        }
-        slot = (slot + 1) & mask;
-      }
-    }
-    return node;
-  }
-
-  private grow(size: number): void {
-    let length = this.table.length;
-    while (length < size) length *= 2;
-    const table = this.table = new Int32Array(length).fill(-1);
-    for (let node = 1; node < this.parent.length; node++) {
-      let slot = hash(this.parent.data[node], this.frame.data[node]) & (length - 1);
-      while (table[slot] >= 0) slot = (slot + 1) & (length - 1);
-      table[slot] = node;
-    }
-  }
-
-  arrays(): { parent: Int32Array; frame: Int32Array; depth: Int32Array } {
-    return { parent: this.parent.finish(), frame: this.frame.finish(), depth: this.depth.finish() };
-  }
-}
-
-function hash(parent: number, frame: number): number {
-  const h = Math.imul(parent, 0x9e3779b1) ^ Math.imul(frame + 1, 0x85ebca6b);
-  return (h ^ (h >>> 15)) >>> 0;
-}
-
-/** Distinct frames. A known symbol's frames are one, whatever their addresses. */
-class Frames {
-  readonly symbol: string[] = [];
-  readonly dso: (string | null)[] = [];
-  readonly kind: FrameKind[] = [];
-  readonly addr: (string | null)[] = [];
-  readonly srcline: (string | null)[] = [];
-  private readonly byKey = new Map<string, number>();
-
-  /** "ffff8000081820e8 generic_exec_single+0xd4 ([kernel.kallsyms])", without indentation → a frame, or NOT_A_FRAME. */
-  fromText(text: string): number {
-    const address = /^ *([0-9a-f]+)(?= |$)/.exec(text);
-    if (!address) return NOT_A_FRAME;
-    let rest = text.slice(address[0].length + 1).trimEnd();
-    const inlined = rest.endsWith(" (inlined)");
-    if (inlined) rest = rest.slice(0, -10);
-    let dso: string | null = null;
-    const open = openOfLast(rest);
-    if (open >= 0) {
-      dso = rest.slice(open + 1, -1).replace(/\+0x[0-9a-f]+$/, ""); // (dso+0xoff): -F +dsoff
-      rest = rest.slice(0, Math.max(0, open - 1));
-    }
-    const symbol = rest.trim().replace(/\+0x[0-9a-f]+$/, "");
-    const known = symbol !== "[unknown]" && symbol !== "";
-    return this.add(symbol === "" && dso === null ? "[unknown]" : symbol, dso, inlined ? "inlined" : kindOf(dso), known ? null : `0x${address[1]}`, null);
-  }
-
-  withSource(frame: number, srcline: string, inlined: boolean): number {
-    return this.add(this.symbol[frame], this.dso[frame], inlined ? "inlined" : this.kind[frame], this.addr[frame], srcline);
-  }
-
-  private add(symbol: string, dso: string | null, kind: FrameKind, addr: string | null, srcline: string | null): number {
-    const key = `${symbol}\0${dso ?? ""}\0${kind}\0${addr ?? ""}\0${srcline ?? ""}`;
-    let frame = this.byKey.get(key);
-    if (frame === undefined) {
-      frame = this.symbol.length;
-      this.byKey.set(key, frame);
-      this.symbol.push(symbol);
-      this.dso.push(dso);
-      this.kind.push(kind);
-      this.addr.push(addr);
-      this.srcline.push(srcline);
-    }
-    return frame;
-  }
-}
-
-/** Where the parenthesis opens that a text's last character closes; -1 for none. A dso may hold some itself: "(/memfd:x (deleted))". */
-function openOfLast(text: string): number {
-  if (!text.endsWith(")")) return -1;
-  let depth = 0;
-  for (let i = text.length - 1; i >= 0; i--) {
-    if (text[i] === ")") depth++;
-    else if (text[i] === "(" && --depth === 0) return i === 0 || text[i - 1] === " " ? i : -1;
-  }
-  const last = text.lastIndexOf(" ("); // unbalanced: a path such as "/tmp/a) b"
-  return last < 0 ? -1 : last + 1;
-}
-
-function kindOf(dso: string | null): FrameKind {
-  if (dso === null || dso === "[unknown]") return "unknown";
-  if (dso.startsWith("[guest.")) return "guest";
-  if (/^\/tmp\/perf-\d+\.map$|^\[JIT\]|\/jitted-\d+-\d+\.so$/.test(dso)) return "jit";
-  if (/^\[(vdso|vdso32|vsyscall|heap|stack|anon|uprobes)\b/.test(dso) || dso.startsWith("//")) return "user";
-  return dso.startsWith("[") || /(^|\/)vmlinu[xz][^/]*$|\.ko(\.gz|\.xz|\.zst)?$/.test(dso) ? "kernel" : "user";
-}
-
 /** A column that most recordings lack. */
 class Rare {
   private readonly rows = new IntBuilder();
@@ -575,7 +453,10 @@ class Rare {
 }
 
 function withNulls(data: Int32Array, none: number): Column<any> {
-  return data.includes(none) ? new NullableColumn(Float64Array.from(data, (x) => (x === none ? NaN : x))) : data;
+  if (!data.includes(none)) return data;
+  const values = new Float64Array(data.length);
+  for (let i = 0; i < data.length; i++) values[i] = data[i] === none ? NaN : data[i];
+  return new NullableColumn(values);
 }
 
 const isDigit = (byte: number) => byte >= ZERO && byte <= NINE;
