@@ -9,6 +9,9 @@ export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
 export { schema, describe } from "./schema.js";
 export type { Trace, TraceArrays } from "./trace.js";
 
+// Bit rates and counters.
+export { iperf3, fromIperf3, loadIperf3, type Iperf3Options } from "./parse/iperf3.js";
+
 // Samples and stacks.
 export { perfScript, fromPerfScript, loadPerfScript, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
 export { folded, fromFolded, loadFolded, toFolded, writeFolded } from "./parse/folded.js";

@@ -2,6 +2,7 @@ import { ColumnTable } from "arquero";
 import { columnsOf, tableOf, type Columns } from "./source/columns.js";
 import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
 import { foldedColumns } from "./parse/folded.js";
+import { iperf3Columns } from "./parse/iperf3.js";
 
 /**
  * Every table that kernel-lib makes, by name, with what each column means. The descriptions stand beside
@@ -9,6 +10,7 @@ import { foldedColumns } from "./parse/folded.js";
  * test that lets no column go without its unit and meaning.
  */
 export const schema: Record<string, Columns> = {
+  "iperf3": iperf3Columns,
   "perf script samples": sampleColumns,
   "perf script stacks": stackColumns,
   "perf script frames": frameColumns,
