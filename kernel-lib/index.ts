@@ -11,11 +11,17 @@ export type { Trace, TraceArrays } from "./trace.js";
 
 // Bit rates and counters.
 export { iperf3, fromIperf3, loadIperf3, type Iperf3Options } from "./parse/iperf3.js";
+export { perfStat, fromPerfStat, loadPerfStat, type PerfStatOptions } from "./parse/perf-stat.js";
 
 // Samples and stacks.
 export { perfScript, fromPerfScript, loadPerfScript, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
 export { folded, fromFolded, loadFolded, toFolded, writeFolded } from "./parse/folded.js";
 export { foldStacks, type FoldOptions } from "./analysis/fold.js";
+
+// Tables of perf report and bcc's tools.
+export { perfReport, fromPerfReport, loadPerfReport, perfReportSections } from "./parse/perf-report.js";
+export { virtiostat, fromVirtiostat, loadVirtiostat } from "./parse/virtiostat.js";
+export { kvmexit, fromKvmexit, loadKvmexit } from "./parse/kvmexit.js";
 
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";

@@ -3,6 +3,10 @@ import { columnsOf, tableOf, type Columns } from "./source/columns.js";
 import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
 import { foldedColumns } from "./parse/folded.js";
 import { iperf3Columns } from "./parse/iperf3.js";
+import { perfStatColumns } from "./parse/perf-stat.js";
+import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report.js";
+import { virtiostatColumns } from "./parse/virtiostat.js";
+import { kvmexitColumns } from "./parse/kvmexit.js";
 
 /**
  * Every table that kernel-lib makes, by name, with what each column means. The descriptions stand beside
@@ -11,12 +15,17 @@ import { iperf3Columns } from "./parse/iperf3.js";
  */
 export const schema: Record<string, Columns> = {
   "iperf3": iperf3Columns,
+  "perf stat": perfStatColumns,
   "perf script samples": sampleColumns,
   "perf script stacks": stackColumns,
   "perf script frames": frameColumns,
   "perf script events": profileEventColumns,
   "perf script lost": profileLostColumns,
   "folded stacks": foldedColumns,
+  "perf report": perfReportColumns,
+  "perf report sections": perfReportSectionColumns,
+  "virtiostat": virtiostatColumns,
+  "kvmexit": kvmexitColumns,
 };
 
 const describeSchema = {
