@@ -13,8 +13,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 
+# The kernel inherits standard output, and Node makes a pipe non-blocking for all who hold it: keep it from the kernel.
+events = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+
 def say(**event):
-    print(json.dumps(event), flush=True)
+    print(json.dumps(event), file=events, flush=True)
 
 
 def strip(notebook):

@@ -109,6 +109,5 @@ export function escapeHtml(text: string): string {
 
 /** Control characters and bidirectional overrides, which could hide or reorder what a person reads, as U+XXXX. */
 export function visible(text: string): string {
-  // eslint-disable-next-line no-control-regex
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
