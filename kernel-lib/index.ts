@@ -12,11 +12,16 @@ export type { Trace, TraceArrays } from "./trace.js";
 // Bit rates and counters.
 export { iperf3, fromIperf3, loadIperf3, type Iperf3Options } from "./parse/iperf3.js";
 export { perfStat, fromPerfStat, loadPerfStat, type PerfStatOptions } from "./parse/perf-stat.js";
+export {
+  perfKvmStat, fromPerfKvmStat, loadPerfKvmStat, kvmStatSpan, type PerfKvmStatOptions, type KvmStatSpan, type KvmStatSpanFound,
+} from "./parse/perf-kvm-stat.js";
 
 // Samples and stacks.
 export { perfScript, fromPerfScript, loadPerfScript, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
 export { folded, fromFolded, loadFolded, toFolded, writeFolded } from "./parse/folded.js";
 export { foldStacks, type FoldOptions } from "./analysis/fold.js";
+export { mergeStacks, stackScale, countedTwice, type MergeOptions } from "./analysis/merge-stacks.js";
+export { callersOf, syscallShare, topFrames, diffStacks, syscallFrame, type DiffOptions } from "./analysis/stacks.js";
 
 // Tables of perf report and bcc's tools.
 export { perfReport, fromPerfReport, loadPerfReport, perfReportSections } from "./parse/perf-report.js";

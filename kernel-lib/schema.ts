@@ -2,8 +2,11 @@ import { ColumnTable } from "arquero";
 import { columnsOf, tableOf, type Columns } from "./source/columns.js";
 import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
 import { foldedColumns } from "./parse/folded.js";
+import { countedTwiceColumns, mergedColumns, scaleColumns } from "./analysis/merge-stacks.js";
+import { callersColumns, diffColumns, syscallShareColumns, topFramesColumns } from "./analysis/stacks.js";
 import { iperf3Columns } from "./parse/iperf3.js";
 import { perfStatColumns } from "./parse/perf-stat.js";
+import { perfKvmStatColumns } from "./parse/perf-kvm-stat.js";
 import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report.js";
 import { virtiostatColumns } from "./parse/virtiostat.js";
 import { kvmexitColumns } from "./parse/kvmexit.js";
@@ -16,12 +19,20 @@ import { kvmexitColumns } from "./parse/kvmexit.js";
 export const schema: Record<string, Columns> = {
   "iperf3": iperf3Columns,
   "perf stat": perfStatColumns,
+  "perf kvm stat": perfKvmStatColumns,
   "perf script samples": sampleColumns,
   "perf script stacks": stackColumns,
   "perf script frames": frameColumns,
   "perf script events": profileEventColumns,
   "perf script lost": profileLostColumns,
   "folded stacks": foldedColumns,
+  "merged stacks": mergedColumns,
+  "stack scale": scaleColumns,
+  "counted twice": countedTwiceColumns,
+  "callers": callersColumns,
+  "system-call share": syscallShareColumns,
+  "top frames": topFramesColumns,
+  "stack difference": diffColumns,
   "perf report": perfReportColumns,
   "perf report sections": perfReportSectionColumns,
   "virtiostat": virtiostatColumns,

@@ -66,7 +66,7 @@ export function foldStacks(profile: Profile, options: FoldOptions = {}): ColumnT
 const withoutModifiers = (event: string) => event.replace(/(?<=.):[ukhIGHpPSDWeb]{1,9}$/, "");
 
 /** Which codes of `raw.event` (+ 1, for samples without event) to take, and what the weight then means. */
-function chooseEvent(profile: Profile, wanted: string | undefined): { taken: Uint8Array; meaning: string; unit: string } {
+export function chooseEvent(profile: Profile, wanted: string | undefined): { taken: Uint8Array; meaning: string; unit: string } {
   const { event, length, period } = profile.raw;
   const codeOfFirst = length > 0 ? event.codes[0] : -1;
   const first = codeOfFirst < 0 ? null : event.values[codeOfFirst];
@@ -160,7 +160,7 @@ function tidy(func: string, java: boolean): string {
 }
 
 /** Sorted as by the bytes of their UTF-8, which JavaScript's own order is not beyond U+D7FF. */
-function inByteOrder(texts: string[]): string[] {
+export function inByteOrder(texts: string[]): string[] {
   if (!texts.some((text) => /[\ud800-\uffff]/.test(text))) return texts.sort();
   return texts.map((text) => Buffer.from(text)).sort(Buffer.compare).map((bytes) => bytes.toString());
 }

@@ -14,7 +14,7 @@ export type Columns = Record<string, ColumnSpec>;
 
 type Value<S extends ColumnSpec> = S["type"] extends "number" ? number : S["type"] extends "boolean" ? boolean : string;
 /** The row type that a list of columns describes. */
-export type RowOf<C extends Columns> = { [K in keyof C]: C[K] extends { null: string } ? Value<C[K]> | null : Value<C[K]> };
+export type RowOf<C extends Columns> = { -readonly [K in keyof C]: C[K] extends { null: string } ? Value<C[K]> | null : Value<C[K]> };
 
 /** What Arquero asks of a column. */
 export interface Column<T> extends Iterable<T> {
