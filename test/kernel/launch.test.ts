@@ -15,12 +15,12 @@ describe.skipIf(!HAS_JUPYTER)(`the kernel, through Jupyter${NO_JUPYTER}`, () => 
     ]);
     expect(a.outputs.map((o: any) => o.type)).toEqual(["execute_input", "execute_result"]);
     expect(a.outputs[1].execution_count).toBe(1);
-    expect(a.outputs[1].data["text/html"]).toContain(">48,211</td>");
-    expect(a.outputs[1].data["text/plain"]).toBe("comm            n\nqemu       48,211\nvhost-936       7\n2 rows");
+    expect(a.outputs[1].data!["text/html"]).toContain(">48,211</td>");
+    expect(a.outputs[1].data!["text/plain"]).toBe("comm            n\nqemu       48,211\nvhost-936       7\n2 rows");
     expect(b.outputs[1].data).toEqual({ "text/plain": "4" });
     expect(b.reply).toMatchObject({ status: "ok", execution_count: 2 });
     expect(c.outputs.map((o: any) => o.type)).toEqual(["execute_input"]);
-    expect(d.outputs[1].data["text/plain"]).toContain("made in this notebook");
+    expect(d.outputs[1].data!["text/plain"]).toContain("made in this notebook");
     expect(e.outputs[1].data).toEqual({ "text/plain": "text" });
   });
 

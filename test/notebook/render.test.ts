@@ -1,0 +1,44 @@
+import { renderChart } from "kernel-lib";
+import * as vega from "vega";
+import * as vegaLite from "vega-lite";
+import { describe, expect, it } from "vitest";
+
+const values = Array.from({ length: 50 }, (_, i) => ({ x: i, y: Math.sin(i / 5) * 100, c: `k${i % 3}` }));
+const x = { field: "x", type: "quantitative" }, y = { field: "y", type: "quantitative" };
+const specs: [string, object][] = [
+  ["a line", { width: 400, height: 200, title: "exits", mark: "line", encoding: { x, y, color: { field: "c" } } }],
+  ["a layout that is fitted", { width: 600, height: 200, autosize: { type: "fit", contains: "padding" }, title: { text: "a", subtitle: "b" }, mark: "bar", encoding: { x: { field: "c" }, y: { ...y, aggregate: "mean" } } }],
+  ["charts side by side", { hconcat: [{ mark: "point", params: [{ name: "p", select: "point" }], encoding: { x } }, { mark: "area", encoding: { x, y: { ...y, scale: { type: "symlog" } } } }] }],
+  ["rows of densities", { transform: [{ density: "y", groupby: ["c"] }], mark: "area", encoding: { x: { field: "value", type: "quantitative" }, y: { field: "density", type: "quantitative" }, row: { field: "c" } } }],
+  ["a legend outside, a background", { background: "#eee", padding: { left: 5, right: 40, top: 1, bottom: 2 }, mark: "rect", encoding: { x: { ...x, bin: true }, y: { ...y, bin: true }, color: { aggregate: "count" } } }],
+];
+const whole = (spec: object) => ({ $schema: "https://vega.github.io/schema/vega-lite/v5.json", data: { values }, ...spec });
+
+describe("renderChart", () => {
+  it.each(specs)("draws %s at once as Vega does in its own time", async (_, spec) => {
+    const view = new vega.View(vega.parse(vegaLite.compile(whole(spec) as vegaLite.TopLevelSpec).spec), { renderer: "none" });
+    const inTime = await view.toSVG();
+    // Vega numbers gradients through the life of the process.
+    const numbered = (svg: string) => svg.replace(/gradient_\d+/g, "gradient");
+    expect(numbered(renderChart(whole(spec)).svg) === numbered(inTime)).toBe(true);
+  });
+
+  it("makes a PNG of twice the size, with its letters", () => {
+    const spec = { data: { values: [{}] }, mark: { type: "text", text: "WWWW µs", fontSize: 40, font: "No Such Font" }, width: 300, height: 100, config: { view: { stroke: null } } };
+    const png = (s: object) => {
+      const bytes = Buffer.from(renderChart(s).png);
+      return { bytes, width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
+    };
+    const withText = png(spec), without = png({ ...spec, mark: { ...spec.mark, text: "" } });
+    expect(withText.width).toBe(2 * renderChart(spec).width);
+    expect(withText.bytes.length).toBeGreaterThan(2 * without.bytes.length);
+  });
+
+  it("does not change the spec, and reads no data from elsewhere", () => {
+    const spec = whole(specs[0][1]);
+    const before = JSON.stringify(spec);
+    renderChart(spec);
+    expect(JSON.stringify(spec)).toBe(before);
+    expect(() => renderChart({ data: { url: "file:///etc/passwd" }, mark: "point" })).toThrow("put the rows into data.values instead of data.url");
+  });
+});
