@@ -28,6 +28,15 @@ export { perfReport, fromPerfReport, loadPerfReport, perfReportSections } from "
 export { virtiostat, fromVirtiostat, loadVirtiostat } from "./parse/virtiostat.js";
 export { kvmexit, fromKvmexit, loadKvmexit } from "./parse/kvmexit.js";
 
+// vCPUs, exits, kicks.
+export { threadList, fromThreadList, loadThreadList } from "./parse/threads.js";
+export { vcpuThreads, type VcpuSources } from "./analysis/vcpus.js";
+export { kvmExits, exitSummary, exitAccount, type KvmExitsOptions } from "./analysis/exits.js";
+export { virtioDevices, type VirtioOptions, type VirtioMmioBoard, type VirtioMmioDevice } from "./analysis/devices.js";
+export { virtioKicks, type VirtioKicksOptions } from "./analysis/kicks.js";
+export { kickStages, kickSpans } from "./analysis/kick-stages.js";
+export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
+
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";

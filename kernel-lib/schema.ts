@@ -10,6 +10,13 @@ import { perfKvmStatColumns } from "./parse/perf-kvm-stat.js";
 import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report.js";
 import { virtiostatColumns } from "./parse/virtiostat.js";
 import { kvmexitColumns } from "./parse/kvmexit.js";
+import { threadListColumns } from "./parse/threads.js";
+import { vcpuThreadsColumns } from "./analysis/vcpus.js";
+import { exitAccountColumns, exitSummaryColumns, kvmExitsColumns } from "./analysis/exits.js";
+import { virtioDevicesColumns } from "./analysis/devices.js";
+import { virtioKicksColumns } from "./analysis/kicks.js";
+import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
+import { kickSequenceColumns } from "./analysis/kick-sequence.js";
 
 /**
  * Every table that kernel-lib makes, by name, with what each column means. The descriptions stand beside
@@ -37,6 +44,16 @@ export const schema: Record<string, Columns> = {
   "perf report sections": perfReportSectionColumns,
   "virtiostat": virtiostatColumns,
   "kvmexit": kvmexitColumns,
+  "thread list": threadListColumns,
+  "vcpu threads": vcpuThreadsColumns,
+  "kvm exits": kvmExitsColumns,
+  "exit summary": exitSummaryColumns,
+  "exit account": exitAccountColumns,
+  "virtio devices": virtioDevicesColumns,
+  "virtio kicks": virtioKicksColumns,
+  "kick stages": kickStagesColumns,
+  "kick spans": kickSpansColumns,
+  "kick sequence": kickSequenceColumns,
 };
 
 const describeSchema = {
