@@ -15,6 +15,10 @@ export { perfStat, fromPerfStat, loadPerfStat, type PerfStatOptions } from "./pa
 export {
   perfKvmStat, fromPerfKvmStat, loadPerfKvmStat, kvmStatSpan, type PerfKvmStatOptions, type KvmStatSpan, type KvmStatSpanFound,
 } from "./parse/perf-kvm-stat.js";
+export {
+  compareRows, compareCounts, compareBitrate, ratioInterval, estimate, studentQuantile,
+  type CompareOptions, type CompareRowsOptions, type CompareCountsOptions, type CompareBitrateOptions, type Estimate, type RatioInterval,
+} from "./analysis/compare.js";
 
 // Samples and stacks.
 export { perfScript, fromPerfScript, loadPerfScript, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";

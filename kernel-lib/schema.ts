@@ -7,6 +7,7 @@ import { callersColumns, diffColumns, syscallShareColumns, topFramesColumns } fr
 import { iperf3Columns } from "./parse/iperf3.js";
 import { perfStatColumns } from "./parse/perf-stat.js";
 import { perfKvmStatColumns } from "./parse/perf-kvm-stat.js";
+import { comparisonColumns } from "./analysis/compare.js";
 import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report.js";
 import { virtiostatColumns } from "./parse/virtiostat.js";
 import { kvmexitColumns } from "./parse/kvmexit.js";
@@ -27,6 +28,7 @@ export const schema: Record<string, Columns> = {
   "iperf3": iperf3Columns,
   "perf stat": perfStatColumns,
   "perf kvm stat": perfKvmStatColumns,
+  "comparison": comparisonColumns,
   "perf script samples": sampleColumns,
   "perf script stacks": stackColumns,
   "perf script frames": frameColumns,

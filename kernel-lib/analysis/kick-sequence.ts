@@ -1,0 +1,119 @@
+import type { ColumnTable } from "arquero";
+import { tableOf, type Columns, type RowOf } from "../source/columns.js";
+import type { Trace } from "../trace.js";
+import { INTERRUPT_ACK, INTERRUPT_STATUS, QUEUE_NOTIFY } from "./devices.js";
+import { vcpuOfThreads } from "./vcpus.js";
+import { firstAt, hostSide, isRunnable, kindsOf, numbersOf, wordsOf } from "./walk.js";
+
+export const kickSequenceColumns = {
+  lane: { type: "string", unit: null, meaning: "Thread that the row is about, by what it does and its thread id." },
+  start: { type: "number", unit: "ns", meaning: "When it begins, counted from the kick." },
+  end: { type: "number", unit: "ns", meaning: "When it ends, counted from the kick.", null: "it is a point in time" },
+  kind: { type: "string", unit: null, meaning: "run: the thread is on a host CPU; guest: it runs the guest; halt: it sleeps; event: a point; wake: it wakes another thread." },
+  label: { type: "string", unit: null, meaning: "What happens." },
+  to: { type: "string", unit: null, meaning: "Lane of the thread that is woken.", null: "it is no wake" },
+} as const satisfies Columns;
+
+/** What kickSequence reads of a row of virtioKicks: `kicks.object(0)`. */
+export interface KickRow {
+  ts: number; pid: number; gpa: number; intid: number;
+  backend: string | null; backend_tid: number | null; irq_tid: number | null; isr_tid: number | null;
+  exit: number | null; wake: number | null; sched_in: number | null; tun_last: number | null; irq: number | null; halt: number | null; resume: number | null;
+  entry: number | null; isr_read: number | null; ack: number | null;
+}
+
+const EXIT = 1, ENTRY = 2, MMIO = 3, SWITCH = 4, WAKING = 5, TUN = 6, LINE = 7;
+const KINDS: Record<string, number> = { kvm_exit: EXIT, kvm_entry: ENTRY, kvm_mmio: MMIO, sched_switch: SWITCH, sched_waking: WAKING, kvm_irq_line: LINE };
+
+/**
+ * One kick, thread by thread, from the exit that it caused to the acknowledge (or the last stage that it has): what a sequence chart draws.
+ * Lanes are the vCPU that kicked, the back end, whoever raised the interrupt, and the vCPU that took it.
+ * @param kick a row of virtioKicks over the same trace, such as `kicks.object(0)`.
+ */
+export function kickSequence(trace: Trace, kick: KickRow): ColumnTable {
+  const { raw } = trace;
+  const { ts, pid, slot } = raw;
+  const kinds = kindsOf(trace, (event) => KINDS[event] ?? (event.includes("tun_get_user") ? TUN : 0));
+  const side = hostSide(trace);
+  const prevPid = numbersOf(trace, "sched_switch", "prev_pid"), nextPid = numbersOf(trace, "sched_switch", "next_pid");
+  const prevState = wordsOf(trace, "sched_switch", "prev_state");
+  const wakee = numbersOf(trace, "sched_waking", "target_pid", "pid");
+  const gpa = numbersOf(trace, "kvm_mmio", "gpa"), type = wordsOf(trace, "kvm_mmio", "type", "kind");
+  const num = numbersOf(trace, "kvm_irq_line", "num", "irq"), level = numbersOf(trace, "kvm_irq_line", "level");
+  const reason = wordsOf(trace, "kvm_exit", "reason");
+
+  const begin = kick.ts + (kick.exit ?? 0);
+  const last = [kick.ack, kick.isr_read, kick.entry, kick.resume, kick.irq, kick.tun_last, kick.sched_in, kick.wake, 0].find((t) => t !== null)!;
+  const finish = kick.ts + last;
+
+  const vcpus = vcpuOfThreads(trace);
+  interface Lane { name: string; vcpu: boolean; mode: "run" | "guest" | "halt" | null; since: number; label: string; seen: boolean }
+  const lanes = new Map<number, Lane>();
+  const lane = (tid: number | null, role: string, vcpu: boolean): void => {
+    if (tid === null || lanes.has(tid)) return;
+    lanes.set(tid, { name: `${role} (${tid})`, vcpu, mode: null, since: begin, label: "", seen: false });
+  };
+  const guest = (tid: number): string => `guest vCPU${vcpus.has(tid) ? ` ${vcpus.get(tid)}` : ""}`;
+  lane(kick.pid, guest(kick.pid), true);
+  lane(kick.backend_tid, kick.backend === "vhost" ? "vhost worker" : "QEMU I/O thread", false);
+  lane(kick.irq_tid, "QEMU I/O thread", false);
+  if (kick.isr_tid !== null) lane(kick.isr_tid, guest(kick.isr_tid), true);
+
+  const rows: RowOf<typeof kickSequenceColumns>[] = [];
+  const close = (of: Lane, now: number): void => {
+    if (of.mode !== null && now > of.since) rows.push({ lane: of.name, start: of.since - kick.ts, end: now - kick.ts, kind: of.mode, label: of.label, to: null });
+  };
+  const turn = (of: Lane, mode: Lane["mode"], label: string, now: number, before: Lane["mode"], beforeLabel: string): void => {
+    if (!of.seen) [of.mode, of.label] = [before, beforeLabel];
+    of.seen = true;
+    close(of, now);
+    [of.mode, of.label, of.since] = [mode, label, now];
+  };
+  const point = (of: Lane, now: number, label: string): void => { rows.push({ lane: of.name, start: now - kick.ts, end: null, kind: "event", label, to: null }); };
+  const inHost = (of: Lane): string => (of.vcpu ? "KVM" : "runs");
+
+  const openRead = new Set<number>();
+  for (let i = firstAt(ts, raw.length, begin); i < raw.length && ts[i] <= finish; i++) {
+    const kind = kinds[raw.event.codes[i]];
+    if (kind === 0 || (raw.side && raw.side.codes[i] !== side)) continue;
+    const now = ts[i], s = slot[i], own = lanes.get(pid[i]);
+    if (kind === SWITCH) {
+      const out = lanes.get(prevPid?.[s] ?? -1), into = lanes.get(nextPid?.[s] ?? -1);
+      if (out) {
+        const asleep = !isRunnable(prevState?.at(s) ?? "S");
+        turn(out, asleep && out.vcpu ? "halt" : null, "asleep", now, "run", inHost(out));
+      }
+      if (into) turn(into, "run", inHost(into), now, into.vcpu && kick.halt !== null && kick.ts + kick.halt <= begin ? "halt" : null, "asleep");
+      continue;
+    }
+    if (!own) continue;
+    if (kind === EXIT) {
+      turn(own, "run", `exit: ${reason?.at(s) ?? "?"}`, now, "guest", "guest");
+    } else if (kind === ENTRY) {
+      turn(own, "guest", "guest", now, "run", "KVM");
+    } else {
+      if (!own.seen) turn(own, "run", inHost(own), now, "run", inHost(own));
+      if (kind === WAKING) {
+        const target = lanes.get(wakee?.[s] ?? -1);
+        if (target) rows.push({ lane: own.name, start: now - kick.ts, end: null, kind: "wake", label: "sched_waking", to: target.name });
+      } else if (kind === TUN) {
+        point(own, now, "tun_get_user");
+      } else if (kind === LINE) {
+        if (num?.[s] === kick.intid) point(own, now, `interrupt ${kick.intid}, level ${level?.[s]}`);
+      } else if (gpa !== null && type !== null) {
+        const register = gpa[s] - kick.gpa, write = type.at(s) === "write";
+        if (register === QUEUE_NOTIFY && write) point(own, now, "kick: QueueNotify");
+        else if (register === INTERRUPT_ACK && write) point(own, now, "InterruptACK");
+        else if (register === INTERRUPT_STATUS && !write) {
+          // "unsatisfied-read" and, back from QEMU, "read" are one access.
+          if (type.at(s) === "unsatisfied-read") openRead.add(pid[i]);
+          if (type.at(s) === "unsatisfied-read" || !openRead.delete(pid[i])) point(own, now, "InterruptStatus read");
+        }
+      }
+    }
+  }
+  for (const of of lanes.values()) close(of, finish);
+  const order = [...lanes.values()].map((of) => of.name);
+  rows.sort((a, b) => order.indexOf(a.lane) - order.indexOf(b.lane) || a.start - b.start);
+  return tableOf(kickSequenceColumns, rows);
+}

@@ -1,0 +1,120 @@
+import type { ColumnTable } from "arquero";
+import { tableOf, type Columns } from "../source/columns.js";
+import { spread } from "./quantile.js";
+import { columnReader } from "./walk.js";
+
+/** The times of a kick that the stages are made of; see virtioKicks. */
+interface Kick {
+  exit: number | null; wake: number | null; sched_in: number | null; tun_first: number | null; irq: number | null;
+  vcpu_wake: number | null; vcpu_exit: number | null; entry: number | null; isr_read: number | null; ack: number | null;
+  whole: boolean;
+}
+const TIMES = ["exit", "wake", "sched_in", "tun_first", "irq", "vcpu_wake", "vcpu_exit", "entry", "isr_read", "ack"] as const;
+
+/**
+ * The events on the way of a kick, in order. A stage is the time between two that follow each other. Two of them may be
+ * missing in a whole chain, which stands in the third place: tun_get_user where the queue receives or there is no probe
+ * (the time up to the interrupt is then the next stage's), and what brings the vCPU where it was in the host anyway.
+ */
+const POINTS: [name: string, at: (kick: Kick) => number | null, else_?: (kick: Kick) => number | null][] = [
+  ["kvm_exit", (k) => k.exit],
+  ["kick", () => 0],
+  ["wake", (k) => k.wake],
+  ["back end runs", (k) => k.sched_in],
+  ["tun_get_user", (k) => k.tun_first, (k) => k.sched_in],
+  ["interrupt", (k) => k.irq],
+  ["vCPU woken or out", (k) => k.vcpu_wake ?? k.vcpu_exit, (k) => k.irq],
+  ["kvm_entry", (k) => k.entry],
+  ["InterruptStatus read", (k) => k.isr_read],
+  ["acknowledge", (k) => k.ack],
+];
+const STAGES = POINTS.slice(1).map(([name, end, endElse], i) => ({ stage: `${POINTS[i][0]} → ${name}`, begin: POINTS[i][1], beginElse: POINTS[i][2], end, endElse }));
+/** The way ends when the guest reads InterruptStatus; the stage after it counts for itself. */
+const ON_THE_WAY = STAGES.length - 1;
+
+export const kickStagesColumns = {
+  run: { type: "string", unit: null, meaning: "Name of the run.", null: "the kicks have no run column" },
+  backend: { type: "string", unit: null, meaning: "Who handles the queue: qemu or vhost.", null: "not known" },
+  index: { type: "number", unit: null, meaning: "Position of the stage on the way, an index from 0." },
+  stage: { type: "string", unit: null, meaning: "From which event to which." },
+  n: { type: "number", unit: "count", meaning: "Kicks of which both ends of the stage are known, whole chains or not." },
+  p50: { type: "number", unit: "ns", meaning: "Median over these.", null: "n is 0" },
+  p90: { type: "number", unit: "ns", meaning: "90th percentile over these.", null: "n is 0" },
+  p99: { type: "number", unit: "ns", meaning: "99th percentile over these.", null: "n is 0" },
+  whole: { type: "number", unit: "count", meaning: "Whole chains." },
+  mean: { type: "number", unit: "ns", meaning: "Mean over the whole chains; those of the stages up to the read add up to the mean of the whole way.", null: "no chain is whole" },
+  share: { type: "number", unit: "%", meaning: "Share of the stage in the way from kvm_exit to the InterruptStatus read, over the whole chains.", null: "no chain is whole, or the stage comes after the read" },
+} as const satisfies Columns;
+
+/**
+ * Where the time of kicks goes, stage by stage: per run (where there is a `run` column) and back end, percentiles over all kicks that
+ * have both ends of a stage, and mean and share over the whole chains. Percentiles as in exitSummary.
+ * @param kicks a table from virtioKicks, filtered or stacked as you like.
+ */
+export function kickStages(kicks: ColumnTable): ColumnTable {
+  interface Group { run: string | null; backend: string | null; kicks: Kick[] }
+  const groups = new Map<string, Group>();
+  const read = columnReader(kicks), run = read("run"), backend = read("backend"), whole = read("whole");
+  const times = TIMES.map((name) => [name, read(name)] as const);
+  kicks.scan((row) => {
+    const group = { run: run(row!) as string | null, backend: backend(row!) as string | null };
+    const key = JSON.stringify(group);
+    let found = groups.get(key);
+    if (!found) groups.set(key, (found = { ...group, kicks: [] }));
+    found.kicks.push({ ...Object.fromEntries(times.map(([name, at]) => [name, at(row!)])), whole: whole(row!) === true } as Kick);
+  });
+  return tableOf(kickStagesColumns, [...groups.values()].flatMap(({ kicks: list, ...group }) => {
+    const chains = list.filter((kick) => kick.whole);
+    const way = chains.reduce((sum, kick) => sum + kick.isr_read! - kick.exit!, 0);
+    return STAGES.map(({ stage, begin, beginElse, end, endElse }, index) => {
+      const lengths = (of: Kick[], filled: boolean): number[] => of.flatMap((kick) => {
+        const from = begin(kick) ?? (filled ? beginElse?.(kick) ?? null : null), to = end(kick) ?? (filled ? endElse?.(kick) ?? null : null);
+        return from === null || to === null ? [] : [to - from];
+      });
+      const { n, p50, p90, p99 } = spread(lengths(list, false)), inChains = spread(lengths(chains, true));
+      return {
+        ...group, index, stage, n, p50, p90, p99, whole: chains.length,
+        mean: inChains.n === 0 ? null : inChains.total / inChains.n,
+        share: index < ON_THE_WAY && way > 0 ? (100 * inChains.total) / way : null,
+      };
+    });
+  }));
+}
+
+export const kickSpansColumns = {
+  run: { type: "string", unit: null, meaning: "Name of the run.", null: "the kicks have no run column" },
+  kick: { type: "number", unit: null, meaning: "Index of the kick, as in virtioKicks." },
+  backend: { type: "string", unit: null, meaning: "Who handles the queue: qemu or vhost.", null: "not known" },
+  span: { type: "string", unit: null, meaning: "Which span: \"kick → InterruptStatus read\", \"kick → tun_get_user\" or \"vCPU asleep\"." },
+  from: { type: "string", unit: null, meaning: "Event that begins it." },
+  to: { type: "string", unit: null, meaning: "Event that ends it." },
+  start: { type: "number", unit: "ns", meaning: "When it begins, on the trace's clock." },
+  end: { type: "number", unit: "ns", meaning: "When it ends." },
+  dur: { type: "number", unit: "ns", meaning: "How long it is." },
+} as const satisfies Columns;
+
+/**
+ * Spans that are quoted as the latency of a kick, side by side with their end points, for they are not the same: the answer the
+ * guest waits for (kick → InterruptStatus read), the back end's part (kick → first tun_get_user), and how long the vCPU that takes the interrupt slept
+ * (sched_switch out → in), which is a part of the first where it went to sleep after the kick. A span that a kick lacks has no row.
+ * @param kicks a table from virtioKicks.
+ */
+export function kickSpans(kicks: ColumnTable): ColumnTable {
+  const read = columnReader(kicks);
+  const run = read("run"), kick = read("kick"), backend = read("backend"), ts = read("ts");
+  const spans = [
+    { span: "kick → InterruptStatus read", from: "kvm_mmio write QueueNotify", to: "kvm_mmio read InterruptStatus", begin: () => 0, end: read("isr_read") },
+    { span: "kick → tun_get_user", from: "kvm_mmio write QueueNotify", to: "first tun_get_user", begin: () => 0, end: read("tun_first") },
+    { span: "vCPU asleep", from: "sched_switch out", to: "sched_switch in", begin: read("halt"), end: read("resume") },
+  ];
+  const rows: Parameters<typeof tableOf<typeof kickSpansColumns>>[1] extends Iterable<infer R> ? R[] : never = [];
+  kicks.scan((row) => {
+    const at = ts(row!) as number;
+    for (const { span, from, to, begin, end } of spans) {
+      const a = begin(row!) as number | null, b = end(row!) as number | null;
+      if (a === null || b === null) continue;
+      rows.push({ run: run(row!) as string | null, kick: kick(row!) as number, backend: backend(row!) as string | null, span, from, to, start: at + a, end: at + b, dur: b - a });
+    }
+  });
+  return tableOf(kickSpansColumns, rows);
+}

@@ -1,0 +1,147 @@
+import type { ColumnTable } from "arquero";
+import type { Column } from "../source/columns.js";
+import { DictionaryColumn, NullableColumn } from "../source/columns.js";
+import type { Trace } from "../trace.js";
+
+// What the analyses that walk all events of a trace share: events as small integers, fields as plain arrays,
+// threads as dense indices, and where the recorder was blind.
+
+/** For each code of the trace's event dictionary, what `kind` says of that name; 0 is "of no interest". */
+export function kindsOf(trace: Trace, kind: (event: string) => number): Uint8Array {
+  return Uint8Array.from(trace.raw.event.values, kind);
+}
+
+/** A field of an event as an array of numbers, NaN for null; null where the trace or this event lacks it. */
+export function numbersOf(trace: Trace, event: string, ...names: string[]): ArrayLike<number> | null {
+  const fields = trace.raw.fields(event);
+  for (const name of names) {
+    const column = fields?.[name];
+    if (column === undefined) continue;
+    if (column instanceof NullableColumn) return column.data;
+    if (ArrayBuffer.isView(column)) return column as unknown as ArrayLike<number>;
+    return Float64Array.from(column, (x) => (x === null ? NaN : Number(x)));
+  }
+  return null;
+}
+
+/** A field of an event as codes into a list of strings; null where the trace or this event lacks it. */
+export function wordsOf(trace: Trace, event: string, ...names: string[]): DictionaryColumn | null {
+  const fields = trace.raw.fields(event);
+  for (const name of names) {
+    const column = fields?.[name];
+    if (column === undefined) continue;
+    if (column instanceof DictionaryColumn) return column;
+    const codes = new Map<string, number>(), list = Int32Array.from([...(column as Iterable<unknown>)], (x) => {
+      if (x === null) return -1;
+      const text = String(x), code = codes.get(text) ?? codes.size;
+      codes.set(text, code);
+      return code;
+    });
+    return new DictionaryColumn(list, [...codes.keys()]);
+  }
+  return null;
+}
+
+/** A column's values at some of its rows; -1 gives null. */
+export function pick(column: Column<any> | null | undefined, rows: Int32Array): Column<any> {
+  if (column instanceof DictionaryColumn) {
+    const codes = new Int32Array(rows.length);
+    for (let i = 0; i < rows.length; i++) codes[i] = rows[i] < 0 ? -1 : column.codes[rows[i]];
+    return new DictionaryColumn(codes, column.values);
+  }
+  const data = new Float64Array(rows.length).fill(NaN);
+  if (column) {
+    const from = column instanceof NullableColumn ? column.data : column;
+    for (let i = 0; i < rows.length; i++) {
+      if (rows[i] >= 0) data[i] = ArrayBuffer.isView(from) ? (from as Float64Array)[rows[i]] : Number(column.at(rows[i]) ?? NaN);
+    }
+  }
+  return new NullableColumn(data);
+}
+
+/** For a table, a function from a column's name to its values by row (as `table.scan` gives them); null where the table lacks the column. */
+export function columnReader(table: ColumnTable): (name: string) => (row: number) => unknown {
+  const names = table.columnNames();
+  return (name) => {
+    if (!names.includes(name)) return () => null;
+    const column = table.column(name) as Column<unknown>;
+    return (row) => column.at(row);
+  };
+}
+
+/** Thread ids → 0, 1, 2 …, for all threads that some columns name. */
+export class Threads {
+  private readonly index: Int32Array;
+  readonly tids: number[] = [];
+  constructor(columns: (ArrayLike<number> | null)[]) {
+    let max = 0;
+    for (const list of columns) if (list) for (let i = 0; i < list.length; i++) if (list[i] > max) max = list[i];
+    this.index = new Int32Array(max + 1).fill(-1);
+    for (const list of columns) {
+      if (!list) continue;
+      for (let i = 0; i < list.length; i++) {
+        const tid = list[i];
+        if (tid >= 0 && this.index[tid] < 0) this.index[tid] = this.tids.push(tid) - 1;
+      }
+    }
+  }
+  /** A thread's index; -1 for what is no thread of the trace. */
+  of(tid: number): number {
+    return tid >= 0 && tid < this.index.length ? this.index[tid] : -1;
+  }
+  get size(): number { return this.tids.length; }
+}
+
+/** Whether a prev_state of sched_switch means that the thread could have run on: "R", "R+", or the raw numbers of `trace-cmd report -R`. */
+export function isRunnable(state: string): boolean {
+  return state.startsWith("R") || /^(0x)?0*(100)?$/.test(state);
+}
+
+/** A stretch in which the recorder lost events of one CPU. */
+export interface Gap {
+  cpu: number;
+  /** Index of the first event that may have unseen ones before it: the one after the last kept event of that CPU. */
+  opens: number;
+  /** Index of that CPU's first event after the gap; the trace's length where there is none. */
+  closes: number;
+}
+
+/** Where the recorder was blind, in the order in which the gaps open. */
+export function gapsOf(trace: Trace, side: number): Gap[] {
+  const { ts, cpu, length } = trace.raw;
+  const sideOfLost = trace.lost.columnNames().includes("side") && trace.raw.side ? trace.raw.side.values[side] : null;
+  const gaps: Gap[] = [];
+  for (const lost of trace.lost.objects() as { cpu: number; from: number | null; to: number | null; side?: string }[]) {
+    if (sideOfLost !== null && lost.side !== sideOfLost) continue;
+    let opens = 0;
+    if (lost.from !== null) {
+      // The last event of this CPU at that time; where several share the time, those up to the last are before the gap.
+      let i = firstAt(ts, length, lost.from);
+      for (; i < length && ts[i] <= lost.from; i++) if (cpu[i] === lost.cpu) opens = i + 1;
+    }
+    let closes = lost.to === null ? length : firstAt(ts, length, lost.to);
+    while (closes < length && cpu[closes] !== lost.cpu) closes++;
+    gaps.push({ cpu: lost.cpu, opens: Math.min(opens, closes), closes });
+  }
+  return gaps.sort((a, b) => a.opens - b.opens);
+}
+
+/** Index of the first event at or after a time, in a trace sorted by time. */
+export function firstAt(ts: Float64Array, length: number, time: number): number {
+  let low = 0, high = length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ts[middle] < time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** In a report of several files together, the code of the side that ran the guests: the one with kvm_exit events. -1 where there is one file. */
+export function hostSide(trace: Trace): number {
+  const { side, event, length } = trace.raw;
+  if (!side) return -1;
+  const exit = event.values.indexOf("kvm_exit");
+  for (let i = 0; i < length; i++) if (event.codes[i] === exit) return side.codes[i];
+  return side.length > 0 ? side.codes[0] : -1;
+}
