@@ -41,6 +41,9 @@ export { virtioKicks, type VirtioKicksOptions } from "./analysis/kicks.js";
 export { kickStages, kickSpans } from "./analysis/kick-stages.js";
 export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
 
+// What is idle, and what is left without it.
+export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";
+
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";

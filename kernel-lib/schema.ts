@@ -18,6 +18,7 @@ import { virtioDevicesColumns } from "./analysis/devices.js";
 import { virtioKicksColumns } from "./analysis/kicks.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
+import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
 
 /**
  * Every table that kernel-lib makes, by name, with what each column means. The descriptions stand beside
@@ -56,6 +57,8 @@ export const schema: Record<string, Columns> = {
   "kick stages": kickStagesColumns,
   "kick spans": kickSpansColumns,
   "kick sequence": kickSequenceColumns,
+  "idle rules": idleRuleColumns,
+  "idle audit": idleAuditColumns,
 };
 
 const describeSchema = {
