@@ -30,6 +30,11 @@ const headings = [...links.keys()].map((id) => document.getElementById(id)).filt
 function follow() {
   let current = headings[0];
   for (const heading of headings) if (heading.getBoundingClientRect().top < 120) current = heading;
+  // At the page's end the last headings cannot come to the top.
+  if (innerHeight + scrollY >= document.documentElement.scrollHeight - 2) {
+    const target = headings.find((heading) => heading.id === decodeURIComponent(location.hash.slice(1)));
+    current = target && target.getBoundingClientRect().top >= 0 ? target : headings.at(-1);
+  }
   for (const open of document.querySelectorAll("nav .open, nav .here")) open.classList.remove("open", "here");
   const link = current && links.get(current.id);
   if (!link) return;
