@@ -5,8 +5,8 @@
 //    3275  3280   3 CPU 0/KVM       qemu-system-aarch64 -M virt,gic-version=3 -enable-kvm …
 //    pid    tid psr comm            args
 //
-// Other columns may stand before comm (ps -eLf, ps -eT); the heading says which is which. comm may hold
-// blanks, so it is cut by the width of its heading.
+// Other columns may stand before comm (ps -eT); the heading says which is which. comm may hold blanks, so it is
+// cut by the width of its heading. ps -eLf has the command line alone, of which the first word is taken for comm.
 import type { ColumnTable } from "arquero";
 import type { Source } from "../source/bytes.js";
 import { makeTable, NumberBuilder, StringBuilder, type Columns } from "../source/columns.js";
@@ -30,6 +30,8 @@ interface Heading {
   tid: number;
   /** Characters of comm; null where it is the last column. */
   commWidth: number | null;
+  /** Whether that last column holds the command line, as with -f, and not the thread's name. */
+  full: boolean;
 }
 
 function heading(line: string): Heading | null {
@@ -40,7 +42,7 @@ function heading(line: string): Heading | null {
   if (before < 0 || pid < 0 || pid > before) return null;
   const tid = names.findIndex((name) => name === "TID" || name === "LWP" || name === "SPID");
   const next = words[before + 1] as RegExpMatchArray | undefined;
-  return { before, pid, tid: tid < 0 || tid > before ? pid : tid, commWidth: next ? next.index! - words[before].index! : null };
+  return { before, pid, tid: tid < 0 || tid > before ? pid : tid, commWidth: next ? next.index! - words[before].index! : null, full: names.includes("STIME") };
 }
 
 export const threadList: Format<ColumnTable, ParseOptions> = {
@@ -73,13 +75,14 @@ export const threadList: Format<ColumnTable, ParseOptions> = {
         const words = match[1].split(/\s+/);
         const pid = Number(words[head.pid]), tid = Number(words[head.tid]);
         if (!Number.isInteger(pid) || !Number.isInteger(tid)) return UNKNOWN;
-        const comm = match[2].slice(0, head.commWidth ?? undefined).trim();
+        const text = match[2].trim();
+        const comm = head.full ? text.replace(/ .*/, "").replace(/^.*\/(?=[^/]*$)/, "").replace(/^\[(.*)\]$/, "$1").slice(0, 15) : match[2].slice(0, head.commWidth ?? undefined).trim();
         if (comm === "") return UNKNOWN;
         sections.push(section);
         pids.push(pid);
         tids.push(tid);
         comms.push(comm);
-        args.push(head.commWidth === null ? null : match[2].slice(head.commWidth).trim());
+        args.push(head.full ? text : head.commWidth === null ? null : match[2].slice(head.commWidth).trim());
         return ROW;
       },
       finish() {
