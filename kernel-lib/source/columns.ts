@@ -131,7 +131,8 @@ export class Dictionary {
       hash = Math.imul(hash ^ input.getInt32(start + i, true), 0x9e3779b1);
       hash ^= hash >>> 15;
     }
-    for (; i < length; i++) hash = Math.imul(hash ^ input.getUint8(start + i), 0x01000193);
+    if (i < length && length >= 4) hash = Math.imul(hash ^ input.getInt32(end - 4, true), 0x01000193);
+    else for (; i < length; i++) hash = Math.imul(hash ^ input.getUint8(start + i), 0x01000193);
     hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
     hash ^= hash >>> 13;
     const mask = this.table.length - 1;
@@ -166,6 +167,7 @@ export class Dictionary {
     if (this.offsets[code + 1] - own !== length) return false;
     let i = 0;
     for (; i + 4 <= length; i += 4) if (input.getInt32(start + i, true) !== view.getInt32(own + i, true)) return false;
+    if (length >= 4) return input.getInt32(start + length - 4, true) === view.getInt32(own + length - 4, true);
     for (; i < length; i++) if (input.getUint8(start + i) !== view.getUint8(own + i)) return false;
     return true;
   }
