@@ -9,6 +9,9 @@ export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
 export { schema, describe } from "./schema.js";
 export type { Trace, TraceArrays } from "./trace.js";
 
+// Which format a text is in.
+export { detectFormat, needFormat, formatNames, type FormatName } from "./parse/detect.js";
+
 // Bit rates and counters.
 export { iperf3, fromIperf3, loadIperf3, type Iperf3Options } from "./parse/iperf3.js";
 export { perfStat, fromPerfStat, loadPerfStat, type PerfStatOptions } from "./parse/perf-stat.js";
