@@ -125,6 +125,52 @@ const commands: Record<string, Command> = {
       return 0;
     },
   },
+  table: {
+    usage: "kernel-lib table FILE [--format F] [--event NAME] [--as csv|json|arrow]",
+    help: "Reads what a tool printed (FILE, plain, .gz or .zst; - is standard input) and writes its table.\n"
+      + "  --format F    iperf3, perf-stat, perf-kvm-stat, perf-report, perf-script, trace-cmd, virtiostat, kvmexit, folded; default: told by its looks\n"
+      + "  --event NAME  of a trace, one event with its own columns; of perf script, the samples of one event\n"
+      + "  --as          csv (default), json (one list of rows) or arrow (an Arrow IPC file)\n\n"
+      + "example: trace-cmd report | kernel-lib table - --format trace-cmd --event kvm_exit --as csv",
+    options: { format: { type: "string" }, event: { type: "string" }, as: { type: "string" } },
+    async run(values, files) {
+      if (files.length !== 1) throw new UsageError("table needs one file, or - for standard input");
+      const { readTable, writeTable, tableForms } = await import("./cli-tables.js");
+      const form = values.as ?? "csv";
+      if (!tableForms.includes(form)) throw new UsageError(`--as takes ${tableForms.join(", ")}, not ${JSON.stringify(form)}`);
+      await writeTable(await readTable(files[0], values.format, values.event, say), form);
+      return 0;
+    },
+  },
+  fold: {
+    usage: "kernel-lib fold FILE [--pid] [--tid] [--kernel] [--jit] [--all] [--addrs] [--event NAME]",
+    help: "Folds the stacks of perf script output (FILE, plain, .gz or .zst; - is standard input) as FlameGraph's stackcollapse-perf.pl does.\n"
+      + "  --pid     name processes with their pid      --tid    with pid and thread id\n"
+      + "  --kernel  mark kernel functions with _[k]    --jit    mark compiled code with _[j]    --all  both\n"
+      + "  --addrs   give functions without a name their address\n"
+      + "  --event   the event to take; default: the first in the file",
+    options: {
+      pid: { type: "boolean" }, tid: { type: "boolean" }, kernel: { type: "boolean" }, jit: { type: "boolean" }, all: { type: "boolean" }, addrs: { type: "boolean" },
+      event: { type: "string" },
+    },
+    async run(values, files) {
+      if (files.length !== 1) throw new UsageError("fold needs one file, or - for standard input");
+      const { foldFile } = await import("./cli-tables.js");
+      await foldFile(files[0], values, say);
+      return 0;
+    },
+  },
+  doctor: {
+    usage: "kernel-lib doctor",
+    help: "Looks at what the kernel and the lab stand on; says of each thing that it is fine, or what to do.",
+    options: {},
+    async run() {
+      const { examine } = await import("./kernel/doctor.js");
+      const findings = examine(projectRoot());
+      for (const { what, ok, needed, text } of findings) console.log(`${ok ? "fine   " : needed ? "MISSING" : "no     "}  ${what.padEnd(14)} ${text}`);
+      return findings.some(({ ok, needed }) => needed && !ok) ? 1 : 0;
+    },
+  },
 };
 
 function helpText(): string {
@@ -143,12 +189,13 @@ export async function main(argv: string[]): Promise<void> {
   try {
     process.exitCode = await dispatch(name, rest);
   } catch (error) {
+    const known = name !== undefined && Object.hasOwn(commands, name) ? ` ${name}` : "";
     const usage = error instanceof UsageError || String((error as NodeJS.ErrnoException).code).startsWith("ERR_PARSE_ARGS");
     // One line; a failure that we did not foresee keeps its stack.
-    const foreseen = usage || error instanceof KernelLibError || typeof (error as NodeJS.ErrnoException).syscall === "string";
+    const foreseen = usage || (error as NodeJS.ErrnoException).code === "ENOENT" || error instanceof KernelLibError || typeof (error as NodeJS.ErrnoException).syscall === "string";
     const message = (error as Error).message.split("\n").map((line) => line.trim()).join(" ");
-    say(`kernel-lib${commands[name] ? ` ${name}` : ""}: ${foreseen ? message : (error as Error).stack}`);
-    if (usage) say(`try: kernel-lib ${commands[name] ? `${name} ` : ""}--help`);
+    say(`kernel-lib${known}: ${foreseen ? message : (error as Error).stack}`);
+    if (usage) say(`try: kernel-lib${known} --help`);
     process.exitCode = usage ? 2 : 1;
   }
 }

@@ -24,6 +24,7 @@ def say(**event):
 
 def strip(notebook):
     """Drops what differs from run to run without meaning anything."""
+    notebook["nbformat_minor"] = 5  # the first in which cells have ids
     notebook.metadata.pop("widgets", None)
     notebook.metadata["kernelspec"] = {"name": "kernel-lib", "display_name": "TypeScript (kernel-lib)", "language": "typescript"}
     notebook.metadata["language_info"] = {"name": "typescript", "mimetype": "text/typescript", "file_extension": ".ts", "pygments_lexer": "typescript",

@@ -173,7 +173,8 @@ export async function executeNotebooks(lab: Lab, notebooks: string[], report: (e
     report(event);
   }
   if (await ended !== 0 && failures.size === 0) {
-    throw new KernelLibError(`the notebooks could not be executed: ${errors.join("").trim().split("\n").slice(-3).join(" / ") || "the runner ended without a word"}`);
+    const lines = errors.join("").trim().split("\n");
+    throw new KernelLibError(`the notebooks could not be executed: ${lines.findLast((line) => /^[\w.]+(Error|Exception|Kernel)\b/.test(line)) ?? lines.at(-1)}`);
   }
   return failures;
 }
