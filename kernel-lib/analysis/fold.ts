@@ -145,7 +145,7 @@ function frameText(profile: Profile, frame: number, options: FoldOptions, java: 
     func = tidy(func, java);
     if (text !== "") func += func.includes("_[i]") ? "" : "_[i]";
     else if ((options.kernel || options.all) && /^\[|vmlinux$/.test(file) && !file.includes("unknown")) func += "_[k]";
-    else if ((options.jit || options.all) && /\/tmp\/perf-\d+\.map/.test(file)) func += "_[j]";
+    else if ((options.jit || options.all) && /\/tmp\/perf-\d+\.map/.test(file)) func += func.includes("_[j]") ? "" : "_[j]";
     text += `;${func}`;
   }
   return text;
