@@ -3,9 +3,9 @@
 //   kvmexit [-p PID [-v VCPU | -a] | -t TID | -T TID,TID] [SECONDS] > kvmexit.txt
 //   printed by bcc's tools/kvmexit.py
 //
-//   Display kvm exit reasons and statistics for all threads after sleeping 6 secs.
+//   Display kvm exit reasons and statistics for all threads... Hit Ctrl-C to end.
 //   PID      TID      KVM_EXIT_REASON                     COUNT
-//   ^C1273551  1273568  EXIT_REASON_HLT                     12
+//   ^C2822     2829     EXIT_REASON_HLT                     12
 //   ^C is what the terminal echoed when the run was ended; it sticks to the first row
 //
 // Which id columns there are depends on the options; where one id was asked for, only the first line names it.

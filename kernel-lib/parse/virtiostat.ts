@@ -3,7 +3,7 @@
 //   python3 /usr/share/bcc/tools/virtiostat [-T] [INTERVAL [COUNT]] > virtiostat.txt
 //   printed by bcc's tools/virtiostat.py
 //
-//   --------                                                        (with -T: 14:48:30)
+//   --------                                                        (with -T: 09:30:01)
 //           Driver   Device    VQ Name  In SGs Out SGs          In BW         Out BW
 //    b'virtio_net' b'virtio0' b'output.0'       0     544              0       34034393
 //
