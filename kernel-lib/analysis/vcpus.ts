@@ -233,7 +233,8 @@ function sampledIn(tables: ColumnTable[]): { threads: Map<number, number>; qemus
 
 function guestName(pid: number | null, listed: Map<number, Listed>): string | null {
   if (pid === null) return null;
-  const name = / -name (?:guest=)?([^, ]+)/.exec(listed.get(pid)?.args ?? "");
+  const args = listed.get(pid)?.args ?? [...listed.values()].find((thread) => thread.pid === pid)?.args ?? "";
+  const name = / -name (?:guest=)?([^, ]+)/.exec(args);
   return name ? name[1] : `qemu-${pid}`;
 }
 
