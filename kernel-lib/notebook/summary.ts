@@ -1,3 +1,4 @@
+import type { Profile } from "../parse/perf-script.js";
 import type { Accounting } from "../source/lines.js";
 import type { Trace } from "../trace.js";
 import { escapeHtml, formatValue, visible } from "./format.js";
@@ -52,10 +53,21 @@ function accountingFacts(a: Accounting): Facts {
   return facts;
 }
 
-function isProfile(value: any): value is { samples: { numRows(): number }; stacks: object; source?: string } {
-  return typeof value.samples?.numRows === "function" && typeof value.stacks === "object" && value.stacks !== null;
+function isProfile(value: any): value is Profile {
+  return typeof value.samples?.numRows === "function" && typeof value.frames?.numRows === "function" && typeof value.raw?.length === "number";
 }
 
-function profileFacts(profile: { samples: { numRows(): number }; source?: string }): Facts {
-  return [["profile", baseName(profile.source ?? "")], ["samples", count(profile.samples.numRows())]];
+function profileFacts({ source, events, frames, stacks, lost, raw }: Profile): Facts {
+  const byEvent = events.objects({ limit: 8 }) as { event: string | null; samples: number }[];
+  const last = raw.length - 1;
+  const span = raw.ts[last] - raw.ts[0];
+  return [
+    ["profile", baseName(source)],
+    ["samples", count(raw.length)],
+    ["time span", Number.isFinite(span) ? formatValue(span, "ns") : "no times"],
+    ["events", byEvent.map(({ event, samples }) => `${event ?? "(no name)"} ${count(samples)}`).join(", ") || "none"],
+    ["functions", count(frames.numRows())],
+    ["stacks", `a tree of ${count(stacks.numRows())} nodes`],
+    ["lost", lost.numRows() === 0 ? "nothing" : `events were lost at ${count(lost.numRows())} places (see .lost)`],
+  ];
 }

@@ -1,5 +1,5 @@
 import { op, table } from "arquero";
-import { bundleOf, check, CheckError, fromFolded, md, show } from "kernel-lib";
+import { bundleOf, check, CheckError, fromFolded, fromPerfScript, md, show } from "kernel-lib";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { tableOf, type Columns } from "../../kernel-lib/source/columns.js";
 
@@ -105,6 +105,18 @@ describe("other values", () => {
     const { accounting } = await import("kernel-lib");
     const profile = fromFolded("a;b 3\nnot folded\n");
     expect(text(accounting(profile))).toMatch(/not understood\s+1\nline 2\s+not folded/);
+  });
+});
+
+describe("recordings", () => {
+  it("a profile is told by what it holds", () => {
+    // perf script of perf 6.1
+    const profile = fromPerfScript("vhost-936   940   938.123456:     250000 cycles:\n\tffff800008b2a4c8 tun_get_user+0x8 ([kernel.kallsyms])\n\n"
+      + "<b>   941   938.223456:     250000 cycles:\n\tffff800008b2a4c8 tun_get_user+0x8 ([kernel.kallsyms])\n\n", { name: "some/perf-script.txt" });
+    expect(text(profile).split("\n").map((line) => line.replace(/ {2,}/, ": "))).toEqual([
+      "profile: perf-script.txt", "samples: 2", "time span: 100 ms", "events: cycles 2", "functions: 1", "stacks: a tree of 2 nodes", "lost: nothing",
+    ]);
+    expect(html(profile)).toContain("<td style=\"text-align:left\">cycles 2</td>");
   });
 });
 
