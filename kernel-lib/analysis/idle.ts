@@ -153,6 +153,7 @@ export function idleAudit(input: ColumnTable | Profile, options: IdleOptions = {
   }
   const rules = rowRules(input, ruleOf);
   const at = reader(input), folded = isFolded(input);
+  if (folded) audit.unit = columnsOf(input).value?.unit ?? audit.unit;
   for (const row of visibleRows(input)) {
     const of = { run: at("run", row) as string | null, side: at("side", row) as string | null, event: at("event", row) as string | null };
     const rule = rules.get(row);
@@ -342,6 +343,8 @@ function pickSamples(profile: Profile, rows: number[]): Profile {
 // ---- audit
 
 class Audit {
+  /** Of the weights. */
+  unit: string | null = idleAuditColumns.value.unit;
   private readonly totals = new Map<string, number>();
   private readonly groups = new Map<string, { row: AuditRow; of: string }>();
 
@@ -365,7 +368,7 @@ class Audit {
   table(): ColumnTable {
     const rows = Array.from(this.groups.values(), ({ row, of }) => ({ ...row, overhead: row.value === null ? row.overhead / SCALE : (100 * row.value) / (this.totals.get(of) || 1) }));
     rows.sort((a, b) => (a.verdict < b.verdict ? -1 : a.verdict > b.verdict ? 1 : b.overhead - a.overhead));
-    const columns: Columns = { ...idleAuditColumns };
+    const columns: Columns = { ...idleAuditColumns, value: { ...idleAuditColumns.value, unit: this.unit } };
     // A column that says nothing in any row is left out.
     for (const name of ["run", "side", "event", "value"] as const) if (rows.every((row) => row[name] === null)) delete columns[name];
     return tableOf(columns, rows as unknown as RowOf<Columns>[]);

@@ -12,6 +12,7 @@
 // With -t there is no dotted line, and the heading names the separator. Call graphs below a row belong to it.
 // Rows that a grep cut loose from their heading are told by their number of percentages.
 import type { ColumnTable } from "arquero";
+import { ParseError } from "../errors.js";
 import type { Source } from "../source/bytes.js";
 import { tableOf, type Columns, type RowOf } from "../source/columns.js";
 import {
@@ -82,7 +83,6 @@ interface Section {
 
 interface Layout {
   names: string[];
-  headings: string[];
   /** First and last byte of each column; null where a separator cuts. */
   spans: [number, number][] | null;
   separator: string;
@@ -96,10 +96,10 @@ const columnName = (heading: string): string =>
 
 function layoutOf(headings: string[], spans: [number, number][] | null, separator: string): Layout | null {
   const names = headings.map(columnName);
-  return new Set(names).size === names.length && !headings.some((heading) => heading.includes(" / ")) ? { names, headings, spans, separator } : null;
+  return new Set(names).size === names.length ? { names, spans, separator } : null;
 }
 
-/** The dotted line and the heading above it → where each column stands. --hierarchy has one heading for several keys and is not read. */
+/** The dotted line and the heading above it → where each column stands. */
 function dottedLayout(heading: string, dots: string): Layout | null {
   const spans = [...dots.matchAll(/\.+/g)].map((run): [number, number] => [run.index!, run.index! + run[0].length]);
   if (spans.length > 0) spans[spans.length - 1][1] = Infinity;
@@ -180,6 +180,8 @@ function looseRow(line: string): Row[] | null {
 }
 
 class PerfReportParser implements LineParser<ColumnTable> {
+  constructor(private readonly name: string) {}
+
   private readonly sections: Section[] = [];
   private readonly rows: Row[] = [];
   private readonly others: string[] = [];
@@ -205,6 +207,9 @@ class PerfReportParser implements LineParser<ColumnTable> {
 
   private comment(line: string): LineKind {
     const dotted = /^#[ .]*\.[ .]*$/.test(line);
+    if (dotted && / \/ /.test(this.lastComment)) {
+      throw new ParseError("perf report --hierarchy sums rows up in rows above them, which a table would count twice; print the report without it", this.name, null, this.lastComment.trim());
+    }
     const layout = dotted ? dottedLayout(this.lastComment, line) : separatedLayout(line);
     if (dotted || layout) {
       this.layout = layout;
@@ -274,10 +279,13 @@ class PerfReportParser implements LineParser<ColumnTable> {
 export const perfReport: Format<ColumnTable, ParseOptions> = {
   name: "perf-report",
   command: "perf kvm --host --guest report --stdio --show-cpu-utilization",
-  parser: () => new PerfReportParser(),
+  parser: ({ name }) => new PerfReportParser(name),
 };
 
-/** `perf report --stdio` or `perf kvm report --stdio` → one row per line of the report, columns as `perfReportColumns`. */
+/**
+ * `perf report --stdio` or `perf kvm report --stdio` → one row per line of the report (per event, with --group), columns as `perfReportColumns`.
+ * @throws ParseError when no line can be read, or the report was printed with --hierarchy
+ */
 export function fromPerfReport(text: string | Uint8Array, options: ParseOptions = {}): ColumnTable {
   return parseText(text, perfReport, options);
 }

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { table as aqTable } from "arquero";
 import { describe, expect, it } from "vitest";
 import {
-  ColumnTable, excludeIdle, foldStacks, fromFolded, fromPerfReport, fromPerfScript, idleAudit, idleRules, loadPerfReport, loadPerfScript, OptionError, type IdleRule,
+  ColumnTable, describe as describeColumns, excludeIdle, foldStacks, fromFolded, fromPerfReport, fromPerfScript, idleAudit, idleRules, loadPerfReport, loadPerfScript, OptionError, type IdleRule,
 } from "kernel-lib";
 import { CAPTURE, DATA } from "../peer.js";
 
@@ -135,6 +135,13 @@ describe("folded stacks", () => {
       { verdict: "idle", rule: "wait", comm: "swapper", symbol: "arch_cpu_idle", rows: 1, value: 70, overhead: 70 },
       { verdict: "kept", rule: null, comm: "swapper", symbol: "el1h_64_irq", rows: 2, value: 20, overhead: 20 },
     ]);
+  });
+
+  it("the audit's weights have the unit of the stacks", () => {
+    const unit = (table: ColumnTable) => (describeColumns(idleAudit(table)).objects() as { column: string; unit: string }[]).find((row) => row.column === "value")!.unit;
+    const profile = fromPerfScript(script.replaceAll("cycles:", "cpu-clock:"));
+    expect(unit(fromFolded("swapper;do_idle 1\n"))).toBe("events");
+    expect(unit(foldStacks(profile))).toBe("ns");
   });
 
   it("property: a partition; and no stack stays idle with work on top of it", () => {

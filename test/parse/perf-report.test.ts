@@ -176,6 +176,12 @@ describe("variants", () => {
     expect(accounting(table).unknown.map((u) => u.line)).toEqual([7, 8]);
   });
 
+  it("--hierarchy is refused with the reason", () => {
+    // perf 6.1, perf report --stdio --hierarchy
+    const text = "#       Overhead  Command / Shared Object / Symbol\n# ..............  ..............................\n#\n    36.56%        node           \n       27.51%        node                \n";
+    expect(() => fromPerfReport(text, { name: "report.txt" })).toThrow(/report\.txt: .*without it/);
+  });
+
   it("an empty text is an empty table, other text an error", () => {
     expect(fromPerfReport("").numRows()).toBe(0);
     expect(() => fromPerfReport("Driver Device\nvirtio_net virtio0\n")).toThrow(ParseError);
