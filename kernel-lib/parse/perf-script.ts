@@ -13,7 +13,7 @@
 import type { ColumnTable } from "arquero";
 import {
   Dictionary, DictionaryColumn, IntBuilder, makeTable, NullableColumn, NumberBuilder, tableOf,
-  type Column, type Columns,
+  type Column, type Columns, type RowOf,
 } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
 import { Pairs } from "../source/pairs.js";
@@ -63,7 +63,7 @@ export const profileEventColumns = {
 } as const satisfies Columns;
 
 export const profileLostColumns = {
-  ts: { type: "number", unit: "ns", meaning: "When the loss was noted.", null: "perf script printed no time" },
+  ts: { type: "number", unit: "ns", meaning: "When the loss was noted." },
   cpu: { type: "number", unit: null, meaning: "CPU whose buffer was full.", null: "perf script printed no CPU" },
   lost: { type: "number", unit: "events", meaning: "How many events were lost.", null: "the line does not say" },
 } as const satisfies Columns;
@@ -160,7 +160,7 @@ class PerfScriptParser implements LineParser<Profile> {
   private readonly payload = new Rare();
   private readonly vm = new Rare();
   private readonly vcpu = new Rare();
-  private readonly lost: { ts: number | null; cpu: number | null; lost: number | null }[] = [];
+  private readonly lost: RowOf<typeof profileLostColumns>[] = [];
   private readonly header: Record<string, string> = {};
 
   /** Tree of stacks: a pair of caller's node and frame per node; node 0 is the root. */
@@ -188,7 +188,10 @@ class PerfScriptParser implements LineParser<Profile> {
     const first = bytes[start];
     if (first === TAB && this.open) return this.frameLine(bytes, start + 1, end);
     if (first === HASH && (start + 1 === end || bytes[start + 1] === BLANK)) return this.headerLine(bytes, start, end);
-    if (first !== TAB && this.sampleLine(bytes, start, end)) return ROW;
+    // Older perfs indent frames by blanks, as they do the first lines of samples without stacks.
+    const kind = first === TAB ? null : this.sampleLine(bytes, start, end);
+    if (kind !== null) return kind;
+    if (this.open && this.frameLine(bytes, skip(bytes, start, end), end) === CONTINUATION) return CONTINUATION;
     return this.otherLine(bytes, start, end);
   }
 
@@ -230,52 +233,43 @@ class PerfScriptParser implements LineParser<Profile> {
     this.depth = 0;
   }
 
-  /** The lines that are few: frames of old perfs (indented by blanks), source lines, side records, messages. */
+  /** The lines that are few: source lines, messages, blanks. */
   private otherLine(bytes: Buffer, start: number, end: number): LineKind {
     const text = bytes.toString("utf8", start, end);
     if (text.trim() === "") {
       this.close();
       return HEADER;
     }
-    const side = this.sideRecord(text);
-    if (side !== null) return side;
     if (MESSAGE.test(text)) return HEADER;
-    if (this.open) {
-      let from = start;
-      while (bytes[from] === BLANK || bytes[from] === TAB) from++;
-      if (this.frameLine(bytes, from, end) === CONTINUATION) return CONTINUATION;
-      // -F +srcline prints "  file.c:12" below a frame, and "(inlined)" after it.
-      const source = /^ {2}(\S.*(?::\d+|\[[0-9a-f]+\])(?: \(discriminator \d+\))?)( \(inlined\))?$/.exec(text);
-      if (source && this.depth > 0) {
-        this.path[this.depth - 1] = this.frames.withSource(this.path[this.depth - 1], source[1], source[2] !== undefined);
-        return CONTINUATION;
-      }
+    // -F +srcline prints "  file.c:12" below a frame, and "(inlined)" after it.
+    const source = /^ {2}(\S.*(?::\d+|\[[0-9a-f]+\])(?: \(discriminator \d+\))?)( \(inlined\))?$/.exec(text);
+    if (source && this.open && this.depth > 0) {
+      this.path[this.depth - 1] = this.frames.withSource(this.path[this.depth - 1], source[1], source[2] !== undefined);
+      return CONTINUATION;
     }
     return UNKNOWN;
   }
 
   private headerLine(bytes: Buffer, start: number, end: number): LineKind {
-    const pair = /^# (\S[^:]*?) *: (.*)$/.exec(bytes.toString("utf8", start, end));
-    if (pair) this.header[pair[1]] = pair[1] in this.header ? `${this.header[pair[1]]}\n${pair[2]}` : pair[2];
+    const pair = /^# (\S[^:]*): (.*)$/.exec(bytes.toString("utf8", start, end));
+    if (pair) {
+      const key = pair[1].trimEnd();
+      this.header[key] = Object.hasOwn(this.header, key) ? `${this.header[key]}\n${pair[2]}` : pair[2];
+    }
     return HEADER;
   }
 
-  /** Records that perf script --show-task-events and the like put between the samples; null where the line is none. */
-  private sideRecord(text: string): LineKind | null {
-    const record = /^\S.*?\s-?\d+(?:\/-?\d+)?\s+(?:\[(\d+)\]\s+)?(?:[KUHGgMESp]+\s+)?(?:(\d+)\.(\d{6}|\d{9}):\s+)?PERF_RECORD_([A-Z0-9_]+)(.*)$/.exec(text);
-    if (!record) return null;
+  /** What perf script --show-task-events and the like put between the samples, "PERF_RECORD_COMM exec: perf:802/802"; of these only losses hold data that we keep. */
+  private sideRecord(text: string, ts: number, cpu: number): LineKind {
     this.close();
-    if (!record[4].startsWith("LOST")) return HEADER;
-    const lost = /\d+/.exec(record[5]);
-    this.lost.push({
-      ts: record[2] === undefined ? null : Number(record[2]) * 1e9 + Number(record[3].padEnd(9, "0")),
-      cpu: record[1] === undefined ? null : Number(record[1]), lost: lost && Number(lost[0]),
-    });
+    if (!text.startsWith("PERF_RECORD_LOST")) return HEADER;
+    const lost = / (\d+)/.exec(text);
+    this.lost.push({ ts, cpu: cpu === NO_NUMBER ? null : cpu, lost: lost && Number(lost[1]) });
     return ROW;
   }
 
-  /** Reads the first line of a sample; false, and nothing changed, where the line is none. */
-  private sampleLine(bytes: Buffer, start: number, end: number): boolean {
+  /** Reads the first line of a sample, or a side record; null, and nothing changed, where the line is neither. */
+  private sampleLine(bytes: Buffer, start: number, end: number): LineKind | null {
     while (bytes[start] === BLANK) start++;
     while (end > start && bytes[end - 1] === BLANK) end--;
 
@@ -289,7 +283,7 @@ class PerfScriptParser implements LineParser<Profile> {
     const timed = timeStart >= 0;
     if (!timed) {
       // -F without time: the event, at the end of the line, is the anchor, and only without payload.
-      if (end === start || bytes[end - 1] !== COLON) return false;
+      if (end === start || bytes[end - 1] !== COLON) return null;
       timeStart = startOfWord(bytes, start, end);
       colon = timeStart - 1;
     }
@@ -323,16 +317,16 @@ class PerfScriptParser implements LineParser<Profile> {
       let slash = word;
       while (slash < at && bytes[slash] !== SLASH) slash++;
       if (slash < at) {
-        if (!isNumber(bytes, word, slash) || !isNumber(bytes, slash + 1, at)) return false;
+        if (!isNumber(bytes, word, slash) || !isNumber(bytes, slash + 1, at)) return null;
         pid = number(bytes, word, slash);
         tid = number(bytes, slash + 1, at);
       } else {
-        if (!isNumber(bytes, word, at)) return false;
+        if (!isNumber(bytes, word, at)) return null;
         tid = number(bytes, word, at);
       }
       at = skipBack(bytes, start, word);
     } else if (!timed) {
-      return false;
+      return null;
     }
     let commStart = start;
     const commEnd = at;
@@ -356,7 +350,7 @@ class PerfScriptParser implements LineParser<Profile> {
       }
     }
     const eventStart = at, eventEnd = endOfWord(bytes, at, end);
-    if (startsWith(bytes, eventStart, end, "PERF_RECORD_")) return false;
+    if (timed && startsWith(bytes, eventStart, end, "PERF_RECORD_")) return this.sideRecord(bytes.toString("utf8", eventStart, end), time(bytes, timeStart, colon), cpu);
     let event = -1, frame = NOT_A_FRAME, payloadStart = end;
     if (eventEnd - eventStart > 1 && bytes[eventEnd - 1] === COLON) {
       event = this.events.intern(bytes, eventStart, eventEnd - 1);
@@ -366,7 +360,7 @@ class PerfScriptParser implements LineParser<Profile> {
       if (frame !== NOT_A_FRAME) payloadStart = end;
     } else if (eventStart < end) {
       frame = this.frameOf(bytes, eventStart, end); // -F without event
-      if (frame === NOT_A_FRAME) return false;
+      if (frame === NOT_A_FRAME) return null;
     }
 
     this.close();
@@ -385,7 +379,7 @@ class PerfScriptParser implements LineParser<Profile> {
     if (vcpu !== NO_NUMBER) this.vcpu.setNumber(row, vcpu);
     this.open = true;
     if (frame !== NOT_A_FRAME) this.push(frame);
-    return true;
+    return ROW;
   }
 
   finish(): Profile {

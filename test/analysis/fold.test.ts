@@ -82,7 +82,7 @@ describe.skipIf(!PEER)("foldStacks against FlameGraph and inferno (KERNEL_LIB_PE
     const last = Object.fromEntries(["dd", "iperf", "numa", "funcab", "js", "java"].map((part) => {
       const name = files.find((name) => name.includes(part) && !/\.\w+\.folded/.test(name))!.replace(".folded", ".txt");
       const profile = fromPerfScript(readFileSync(join(folder, name)));
-      const sum = (unclosed: boolean) => foldStacks(profile, { unclosed }).array("value").reduce((a, b) => a + b, 0);
+      const sum = (unclosed: boolean) => (foldStacks(profile, { unclosed }).array("value") as number[]).reduce((a, b) => a + b, 0);
       return [part, sum(true) - sum(false)];
     }));
     expect(last).toEqual({ dd: 10101010, iperf: 1, numa: 1, funcab: 0, js: 0, java: 0 });
