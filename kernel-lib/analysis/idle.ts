@@ -77,7 +77,7 @@ export const idleAuditColumns = {
   rows: { type: "number", unit: "rows", meaning: "How many rows of a report, folded stacks, or samples." },
   value: { type: "number", unit: "events", meaning: "Their weight: sum of periods, or of the stacks' values.", null: "rows of a report" },
   overhead: { type: "number", unit: "%", meaning: "Their share of all that was recorded (of this event, run and side)." },
-  why: { type: "string", unit: null, meaning: "Why the rule counts the function as idle.", null: "it was kept, or the rule does not say" },
+  why: { type: "string", unit: null, meaning: "Why the rule counts the function as idle, or why it was kept.", null: "the rule does not say" },
 } as const satisfies Columns;
 
 type Rule = Required<IdleRule>;
@@ -85,6 +85,8 @@ type AuditRow = RowOf<typeof idleAuditColumns>;
 
 /** Suffixes that compilers append to a function's name, the marks of stackcollapse-perf.pl, and an offset. */
 const SUFFIXES = /(?:\+0x[0-9a-f]+|_\[[kij]\]|\.(?:constprop|isra|part|cold|llvm|lto_priv)(?:\.\d+)*)+$/;
+const ON_TOP = "work on top of the idle loop: an interrupt, a softirq, the scheduler";
+const NAME_ONLY = "no rule names it: idle is in its name, yet it works";
 const plainName = (symbol: string): string => symbol.replace(SUFFIXES, "");
 
 /** Function name → the rule that names it. */
@@ -357,7 +359,7 @@ class Audit {
     const key = JSON.stringify([whole, rule?.rule ?? null, comm, symbol]);
     let group = this.groups.get(key);
     if (!group) {
-      const row = { ...of, verdict: rule ? "idle" : "kept", rule: rule?.rule ?? null, comm, symbol, rows: 0, value: weighed ? 0 : null, overhead: 0, why: rule?.why ?? null };
+      const row = { ...of, verdict: rule ? "idle" : "kept", rule: rule?.rule ?? null, comm, symbol, rows: 0, value: weighed ? 0 : null, overhead: 0, why: rule ? rule.why : namesIdle(symbol) ? NAME_ONLY : ON_TOP };
       this.groups.set(key, group = { row, of: whole });
     }
     group.row.rows++;

@@ -133,7 +133,7 @@ describe("folded stacks", () => {
       "swapper;do_idle;arch_cpu_idle 70\nswapper;do_idle;arch_cpu_idle;el1h_64_irq;handle_softirqs 15\nswapper;do_idle;el1h_64_irq;gic_handle_irq 5\niperf3;read 10\n"));
     expect(audit.objects()).toMatchObject([
       { verdict: "idle", rule: "wait", comm: "swapper", symbol: "arch_cpu_idle", rows: 1, value: 70, overhead: 70 },
-      { verdict: "kept", rule: null, comm: "swapper", symbol: "el1h_64_irq", rows: 2, value: 20, overhead: 20 },
+      { verdict: "kept", rule: null, comm: "swapper", symbol: "el1h_64_irq", rows: 2, value: 20, overhead: 20, why: "work on top of the idle loop: an interrupt, a softirq, the scheduler" },
     ]);
   });
 
