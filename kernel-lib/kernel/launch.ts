@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StringDecoder } from "node:string_decoder";
+import { format } from "node:util";
 import * as library from "../index.js";
 import { libraryFolders, loadTslab, type Converter, type Diagnostic } from "./compiler.js";
 import { describeDiagnostics, describeError, type CellError, type RunCell } from "./traceback.js";
@@ -102,6 +103,7 @@ export async function launchKernel(connectionFile: string): Promise<void> {
     error: (first, ...rest) => {
       if (rest.length === 0) failure = describeError(first, cells);
       else if (refused.length > 0) failure ??= describeDiagnostics(refused, source, count);
+      else writeStream("stderr", `${format(first, ...rest)}\n`); // a module cell (/** @module name */) is kept with its faults
     },
   });
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -137,6 +137,26 @@ describe.skipIf(!HAS_JUPYTER)(`the kernel, through Jupyter${NO_JUPYTER}`, () => 
       ], folder) as Executed[];
       expect(runs.outputs.at(-1)!.data!["text/plain"]).toBe("sum\n  3\n1 row");
       expect(typed.outputs.at(-1)!.evalue).toContain("Argument of type 'string' is not assignable to parameter of type 'number'");
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it("takes modules: Node's own, a file beside the notebook, a cell", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "kernel-lib-modules-"));
+    try {
+      writeFileSync(join(folder, "helper.ts"), "export const twice = (n: number): number => 2 * n;\n");
+      const [node, file, module, used, wrong] = await runCells([
+        'import { basename } from "node:path";\nimport { readFile } from "node:fs/promises";\nconst text: string = await readFile("helper.ts", "utf8");\nbasename(process.cwd()).slice(0, 18) + text.length',
+        'import { twice } from "./helper";\ntwice(21)',
+        "/** @module thrice */\nexport const thrice = (n: number): number => 3 * n;",
+        'import { thrice } from "./thrice";\nthrice(14)',
+        "/** @module faulty */\nexport const n: number = 'text';",
+      ], folder) as Executed[];
+      expect(node.outputs.at(-1)!.data!["text/plain"]).toBe("kernel-lib-modules51");
+      for (const cell of [file, used]) expect(cell.outputs.at(-1)!.data!["text/plain"]).toBe("42");
+      expect(module.outputs.map((o) => o.type)).toEqual(["execute_input"]);
+      expect(streamText(wrong.outputs, "stderr")).toContain("Type 'string' is not assignable to type 'number'");
     } finally {
       rmSync(folder, { recursive: true });
     }
