@@ -141,7 +141,7 @@ export const iperf3: Format<ColumnTable, Iperf3Options> = {
           }
           return ROW;
         }
-        return text.line(line);
+        return line.length > 8192 ? UNKNOWN : text.line(line);
       },
       finish(): ColumnTable {
         if (document) {

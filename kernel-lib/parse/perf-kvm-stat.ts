@@ -107,6 +107,7 @@ export const perfKvmStat: Format<ColumnTable, PerfKvmStatOptions> = {
 
     return {
       line(bytes, start, end): LineKind {
+        if (end - start > 8192) return UNKNOWN; // nobody's exit reason
         const line = bytes.toString("utf8", start, end).replace(ESCAPES, "").trimEnd();
         let found: RegExpExecArray | null;
         if ((found = EVENT.exec(line)) && found[7] !== "nan") {

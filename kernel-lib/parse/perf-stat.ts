@@ -56,6 +56,11 @@ const THREAD = new RegExp(String.raw`^[ \t]*(\S.*?)-(\d+)[ \t]+(?=(?:${VALUE})[ 
 const COUNTER = new RegExp(String.raw`^[ \t]*${VALUE}([ \t]+)(\S.*)$`);
 const TIME = new RegExp(String.raw`^[ \t]*(${NUMBER})(?: \+- (${NUMBER}))? seconds (time elapsed|user|sys)\b(?:[ \t]+\([ \t]*\+-[ \t]*(${NUMBER})%[ \t]*\))?[ \t]*$`);
 const REPEAT = new RegExp(String.raw`^[ \t]+(${NUMBER}) \([+-]${NUMBER.slice(2)}\) #+$`);
+/** What stands before the first separator of a CSV line, and then that; the second for locales with a decimal comma. */
+const SEPARATED = [String.raw`\d[\d.]*`, String.raw`\d[\d.,]*`].map((number) => new RegExp(
+  String.raw`^\s*(?:${number}|<not counted>|<not supported>|${PLACE}|summary|\S.*?-\d+(?=([^\w\s.-])[\d.]+\1\w*\1\w))([^\w\s.<>%#'-]|\t)`));
+/** Longer lines are nobody's counters, and would keep the expressions busy. */
+const LONGEST = 8192;
 const ESCAPES = /\x1b\[[0-9;?]*[A-Za-z]/g;
 
 const KNOWN: RegExp[] = [
@@ -214,13 +219,10 @@ export const perfStat: Format<ColumnTable, PerfStatOptions> = {
 
     return {
       line(bytes, start, end): LineKind {
+        if (end - start > LONGEST) return UNKNOWN;
         const line = bytes.toString("utf8", start, end).replace(ESCAPES, "");
         if (line.startsWith("{") && !KNOWN.some((known) => known.test(line))) return json(line);
-        if (csv === null) {
-          const shown = /^\s*(?:\d[\d.]*|<not counted>|<not supported>|CPU\d+|S\d+(?:-[A-Z]+\d+)*|N\d+|summary|\S.*?-\d+(?=([^\w\s.-])[\d.]+\1\w*\1\w))([^\w\s.<>%#'-]|\t)/.exec(line);
-          const found = shown && csvPatterns(shown[2]);
-          if (found && found.counter.test(line)) csv = found;
-        }
+        csv ??= SEPARATED.map((lead) => lead.exec(line)).flatMap((shown) => (shown ? [csvPatterns(shown[2])] : [])).find((pattern) => pattern.counter.test(line)) ?? null;
         const fields = csv?.counter.exec(line)?.groups, extra = fields ? null : csv?.metric.exec(line)?.groups;
         const common = fields ?? extra;
         if (!common) return text(line);
@@ -240,18 +242,25 @@ export const perfStat: Format<ColumnTable, PerfStatOptions> = {
   },
 };
 
+const patterns = new Map<string, { counter: RegExp; metric: RegExp }>();
+
 /** CSV lines are not quoted, and an event may hold the separator (cpu/event=0x3c,umask=0x0/): the whole line decides. */
 function csvPatterns(separator: string): { counter: RegExp; metric: RegExp } {
+  const made = patterns.get(separator);
+  if (made) return made;
   const s = separator.replace(/[.*+?^${}()|[\]\\\-/]/g, "\\$&");
   const field = separator.length === 1 ? `[^${s}]*` : `(?:(?!${s}).)*`;
   const before = String.raw`^\s*(?:(?<ts>\d+[.,]\d{9})${s}|summary${s})?(?:(?<place>${PLACE})${s}(?:(?<cpus>\d+)${s}(?=(?:-?[\d.,]+|<not [a-z]+>)?${s}))?|(?<comm>\S(?:(?!${s}).)*)-(?<tid>\d+)${s})?`;
   const metric = String.raw`${s}(?<metric>-?[\d.,]*|-?nan|-?inf)(?:${s}(?<metricUnit>.*))?`;
-  return {
+  const both = {
     counter: new RegExp(String.raw`${before}(?<value>-?\d[\d.,]*|<not counted>|<not supported>)${s}(?:(?<unit>[A-Za-z%°][\w/%.]*)?${s})`
-      + String.raw`(?<event>[^\s/]*/[^/]*/[^\s${separator.length === 1 ? s : ""}]*|(?=\D)${field.replace("*", "+")})`
-      + String.raw`(?:(?:${s}(?<cgroup>(?=[^\d])(?!-?[\d.]+%)${field}))?(?:${s}(?<variance>[\d.,]+)%)?${s}(?<runtime>\d+)${s}(?<running>\d+[.,]\d+)(?:${metric})?)?$`),
+      // Tracepoints hold a colon: where that is the separator, no control group can be told from them.
+      + (separator === ":" ? String.raw`(?<event>(?=\D).+?)(?:` : String.raw`(?<event>[^\s/]*/[^/]*/[^\s${separator.length === 1 ? s : ""}]*|(?=\D)${field.replace("*", "+")})(?:(?:${s}(?<cgroup>(?=[^\d])(?!-?[\d.]+%)${field}))?`)
+      + String.raw`(?:${s}(?<variance>[\d.,]+)%)?${s}(?<runtime>\d+)${s}(?<running>\d+[.,]\d+)(?:${metric})?)?$`),
     metric: new RegExp(String.raw`${before}(?:${s}){3,}(?<metric>-?[\d.]+|-?nan|-?inf)${s}(?<metricUnit>.+)$`),
   };
+  patterns.set(separator, both);
+  return both;
 }
 
 /**
