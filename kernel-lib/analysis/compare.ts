@@ -1,6 +1,6 @@
 import { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
-import { tableOf, type Columns, type RowOf } from "../source/columns.js";
+import { columnsOf, tableOf, type Columns, type RowOf } from "../source/columns.js";
 
 // Two ways of doing the same, side by side: a against b, ratio b / a, and how sure the ratio is.
 //
@@ -116,6 +116,8 @@ export interface CompareRowsOptions extends CompareOptions {
   error?: string;
   /** Column with the number of values behind each value and its standard error; needed with error. */
   n?: string;
+  /** What the standard errors in the column error are over, for the column method; default "standard error printed by the tool". */
+  errorOver?: string;
 }
 
 type Repeats = ColumnTable | readonly ColumnTable[];
@@ -126,7 +128,7 @@ type Repeats = ColumnTable | readonly ColumnTable[];
  * @throws OptionError for columns that a table lacks, empty lists, and names that clash
  */
 export function compareRows(a: Repeats, b: Repeats, options: CompareRowsOptions): ColumnTable {
-  const { key, value, missing = null, error, n } = options;
+  const { key, value, missing = null, error, n, errorOver = "standard error printed by the tool" } = options;
   if ((error === undefined) !== (n === undefined)) throw new OptionError("error and n go together: the standard error of a value, and the number of values behind it");
   const sides = [repeatsOf(a, "a"), repeatsOf(b, "b")].map((tables) => tables.map((table) => {
     for (const column of [key, value, error, n]) {
@@ -148,18 +150,19 @@ export function compareRows(a: Repeats, b: Repeats, options: CompareRowsOptions)
     }
     return sums;
   }));
+  const [sample] = repeatsOf(a, "a");
   const names = new Set(sides.flat().flatMap((sums) => [...sums.keys()]));
   return comparison(options, [...names].map((name) => {
     const [left, right] = sides.map((repeats) => {
       if (repeats.length === 1) {
         const only = repeats[0].get(name);
-        if (only?.estimate) return { estimate: only.estimate, method: "standard error printed by the tool" };
+        if (only?.estimate) return { estimate: only.estimate, method: errorOver };
       }
       const values = repeats.map((sums) => { const entry = sums.get(name); return entry ? (entry.known ? entry.sum : null) : missing; }).filter((x): x is number => x !== null);
       return { estimate: values.length === 0 ? null : estimate(values), method: "repeats" };
     });
     return { name, a: left.estimate, b: right.estimate, method: [...new Set([left.method, right.method])].join("; ") };
-  }));
+  }), columnsOf(sample)[value]?.unit ?? null);
 }
 
 function repeatsOf(tables: Repeats, side: string): ColumnTable[] {
@@ -188,7 +191,7 @@ function comparison({ names = ["a", "b"], confidence = 95 }: CompareOptions, pai
       name: pair.name, [first]: a?.mean ?? null, [second]: b?.mean ?? null,
       change: a && b ? b.mean - a.mean : null, ratio: a && b && a.mean !== 0 ? b.mean / a.mean : null,
       low: interval?.low ?? null, high: interval?.high ?? null, n_a: a?.n ?? 0, n_b: b?.n ?? 0,
-      method: interval ? `Welch's t on logarithms, ${interval.degrees.toFixed(1)} degrees of freedom; ${pair.method}` : null,
+      method: interval ? `${pair.method}; Welch's t on logarithms, ${interval.degrees.toFixed(1)} degrees of freedom` : null,
     };
     return row as RowOf<typeof columns>;
   }));
@@ -210,9 +213,12 @@ export function compareCounts(a: Repeats, b: Repeats, options: CompareCountsOpti
   const [left, right] = [repeatsOf(a, "a"), repeatsOf(b, "b")];
   const has = (column: string) => [...left, ...right].every((table) => table.columnNames().includes(column));
   if (has("samples") && has("avg")) {
-    const prepared = [left, right].map((tables) => tables.map((table) => table.derive({ time: (d: { samples: number; avg: number }) => d.samples * d.avg }) as ColumnTable)) as [ColumnTable[], ColumnTable[]];
-    if (value !== "avg") return compareRows(prepared[0], prepared[1], { ...rest, key: "event", value, missing: 0 });
-    return compareRows(...prepared.map((tables) => tables.map(meanSpan)) as [ColumnTable[], ColumnTable[]], { ...rest, key: "event", value: "avg", error: "stddev_pct", n: "samples" });
+    const [before, after] = [left.map(kvmRun), right.map(kvmRun)];
+    if (value !== "avg") return compareRows(before, after, { ...rest, key: "event", value, missing: 0 });
+    return compareRows(before, after, {
+      ...rest, key: "event", value, error: "stddev_pct", n: "samples",
+      errorOver: "exits of one run, not independent: says nothing of the spread between runs; standard error as perf printed it",
+    });
   }
   if (!has("event") || !has("value") || !has("kind")) {
     throw new OptionError(`compareCounts takes tables of perf stat (event, value, kind) or perf kvm stat (event, samples, avg); these have ${[...new Set([...left, ...right].flatMap((table) => table.columnNames()))].join(", ")}`);
@@ -239,16 +245,21 @@ function perfStatRuns(table: ColumnTable): ColumnTable[] {
   }))));
 }
 
-/** Mean span per event where a table has several blocks (perf kvm stat live): weighted by samples, and then without standard error. */
-function meanSpan(table: ColumnTable): ColumnTable {
+const kvmRunColumns = {
+  event: { type: "string", unit: null, meaning: "Exit reason or address." },
+  samples: { type: "number", unit: "count", meaning: "Exits." },
+  avg: { type: "number", unit: "ns", meaning: "Mean span." },
+  time: { type: "number", unit: "ns", meaning: "Sum of the spans." },
+  stddev_pct: { type: "number", unit: "%", meaning: "Standard error of avg.", null: "unknown" },
+} as const satisfies Columns;
+
+/** One row per exit reason of a perf kvm stat table; the blocks of live are added up, after which no standard error is known. */
+function kvmRun(table: ColumnTable): ColumnTable {
   const rows = table.objects() as { event: string; samples: number; avg: number; stddev_pct: number | null }[];
-  const events = [...new Set(rows.map((row) => row.event))];
-  return tableOf({
-    event: runColumns.event, avg: { type: "number", unit: "ns", meaning: "Mean span." },
-    stddev_pct: { type: "number", unit: "%", meaning: "Standard error.", null: "unknown" }, samples: { type: "number", unit: "count", meaning: "Samples." },
-  } as const, events.map((event) => {
-    const of = rows.filter((row) => row.event === event), samples = of.reduce((sum, row) => sum + row.samples, 0);
-    return { event, samples, avg: of.reduce((sum, row) => sum + row.samples * row.avg, 0) / samples, stddev_pct: of.length === 1 ? of[0].stddev_pct : null };
+  return tableOf(kvmRunColumns, [...new Set(rows.map((row) => row.event))].map((event) => {
+    const of = rows.filter((row) => row.event === event);
+    const samples = of.reduce((sum, row) => sum + row.samples, 0), time = of.reduce((sum, row) => sum + row.samples * row.avg, 0);
+    return { event, samples, time, avg: time / samples, stddev_pct: of.length === 1 ? of[0].stddev_pct : null };
   }));
 }
 
@@ -283,7 +294,7 @@ export function compareBitrate(a: Repeats, b: Repeats, options: CompareBitrateOp
       const rates = runs.map((run) => runRate(run.filter((row) => row.direction === direction), side)).filter((rate): rate is RunRate => rate !== null);
       if (rates.length === 0) return { estimate: null, method: "" };
       if (rates.length > 1) return { estimate: estimate(rates.map((rate) => rate.rate)), method: "repeats" };
-      return { estimate: blocks(rates[0].rate, rates[0].intervals), method: "blocks of intervals of one run: not independent, says nothing of the spread between runs" };
+      return { estimate: blocks(rates[0].rate, rates[0].intervals), method: "blocks of intervals of one run, not independent: says nothing of the spread between runs" };
     });
     return { name: direction === null ? "bitrate" : `bitrate ${direction}`, a: left.estimate, b: right.estimate, method: [...new Set([left.method, right.method])].join("; ") };
   }), "bit/s");
