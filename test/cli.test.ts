@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -148,6 +148,25 @@ describe("table and fold", () => {
       expect([ended.code, ended.out]).toEqual([code, ""]);
       expect(ended.err.slice(0, message.length)).toBe(message);
     }
+  });
+});
+
+describe("set-up on a machine that lacks something", () => {
+  it("says in one line what to install, and leaves a virtual environment of somebody else's alone", async () => {
+    const project = join(folder, "project");
+    mkdirSync(join(project, "notebooks"), { recursive: true });
+    expect(await kernelLib(["start"], "", project)).toMatchObject({ code: 1, err: expect.stringMatching(/^kernel-lib start: there are no notebooks in .*\n$/) });
+    writeFileSync(join(project, "notebooks", "a.ipynb"), "{}");
+    const noPython = await kernelLib(["start"], "", project, { PATH: join(folder, "nothing"), KERNEL_LIB_PYTHON: "" });
+    expect(noPython).toMatchObject({
+      code: 1, err: "kernel-lib start: Python 3.10 or newer is needed and none was found; install it (Debian: apt install python3 python3-venv)\n",
+    });
+    mkdirSync(join(project, ".venv"));
+    writeFileSync(join(project, ".venv", "theirs"), "");
+    const occupied = await kernelLib(["start"], "", project);
+    expect(occupied.code).toBe(1);
+    expect(occupied.err).toMatch(/^kernel-lib start: \.venv is there but holds no JupyterLab 4 .*; delete it, or run: .*\n$/);
+    expect(existsSync(join(project, ".venv", "theirs"))).toBe(true);
   });
 });
 

@@ -36,6 +36,7 @@ export function bundleOf(value: unknown, options: ShowOptions = {}): MimeBundle 
   if (typeof value === "object" && value !== null) {
     const own = (value as any)[DISPLAY];
     if (typeof own === "function") return { data: own.call(value), metadata: metadataOf(own) };
+    if (value instanceof Promise) return { data: { "text/plain": "a promise: put await before it to see its value" }, metadata: {} };
     if (isVegaLite(value)) return chartBundle(value);
     const summary = summaryOf(value);
     if (summary) return { data: summary, metadata: {} };

@@ -92,6 +92,7 @@ describe("other values", () => {
     expect(bundleOf("<b>")).toEqual({ data: { "text/plain": "<b>" }, metadata: {} });
     expect(text({ a: { b: [1] } })).toBe("{ a: { b: [ 1 ] } }");
     const own = { [Symbol.for("Jupyter.display")]: () => ({ "text/plain": "mine" }) };
+    expect(text(Promise.resolve(1))).toBe("a promise: put await before it to see its value");
     expect(bundleOf(own).data).toEqual({ "text/plain": "mine" });
   });
 
