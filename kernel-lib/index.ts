@@ -35,6 +35,9 @@ export { perfReport, fromPerfReport, loadPerfReport, perfReportSections } from "
 export { virtiostat, fromVirtiostat, loadVirtiostat } from "./parse/virtiostat.js";
 export { kvmexit, fromKvmexit, loadKvmexit } from "./parse/kvmexit.js";
 
+// Events.
+export { traceCmd, fromTraceCmd, loadTraceCmd } from "./parse/trace-cmd.js";
+
 // vCPUs, exits, kicks.
 export { threadList, fromThreadList, loadThreadList } from "./parse/threads.js";
 export { vcpuThreads, type VcpuSources } from "./analysis/vcpus.js";

@@ -11,6 +11,7 @@ import { comparisonColumns } from "./analysis/compare.js";
 import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report.js";
 import { virtiostatColumns } from "./parse/virtiostat.js";
 import { kvmexitColumns } from "./parse/kvmexit.js";
+import { eventColumns, lostColumns, traceEventColumns } from "./parse/trace-cmd.js";
 import { threadListColumns } from "./parse/threads.js";
 import { vcpuThreadsColumns } from "./analysis/vcpus.js";
 import { exitAccountColumns, exitSummaryColumns, kvmExitsColumns } from "./analysis/exits.js";
@@ -47,6 +48,9 @@ export const schema: Record<string, Columns> = {
   "perf report sections": perfReportSectionColumns,
   "virtiostat": virtiostatColumns,
   "kvmexit": kvmexitColumns,
+  "trace events": traceEventColumns,
+  "lost events": lostColumns,
+  ...eventColumns,
   "thread list": threadListColumns,
   "vcpu threads": vcpuThreadsColumns,
   "kvm exits": kvmExitsColumns,
