@@ -50,6 +50,10 @@ export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";
 
+// A folder of recordings.
+export { commands, fromCommands, loadCommands } from "./parse/commands.js";
+export { loadRun, loadStudy, stackRuns, type Run, type Study, type LoadRunOptions, type RecordingName } from "./study.js";
+
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";

@@ -12,6 +12,7 @@ import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report
 import { virtiostatColumns } from "./parse/virtiostat.js";
 import { kvmexitColumns } from "./parse/kvmexit.js";
 import { eventColumns, lostColumns, traceEventColumns } from "./parse/trace-cmd.js";
+import { commandColumns } from "./parse/commands.js";
 import { threadListColumns } from "./parse/threads.js";
 import { vcpuThreadsColumns } from "./analysis/vcpus.js";
 import { exitAccountColumns, exitSummaryColumns, kvmExitsColumns } from "./analysis/exits.js";
@@ -20,6 +21,7 @@ import { virtioKicksColumns } from "./analysis/kicks.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
+import { overviewColumns } from "./study.js";
 
 /**
  * Every table that kernel-lib makes, by name, with what each column means. The descriptions stand beside
@@ -51,6 +53,7 @@ export const schema: Record<string, Columns> = {
   "trace events": traceEventColumns,
   "lost events": lostColumns,
   ...eventColumns,
+  "commands": commandColumns,
   "thread list": threadListColumns,
   "vcpu threads": vcpuThreadsColumns,
   "kvm exits": kvmExitsColumns,
@@ -61,6 +64,7 @@ export const schema: Record<string, Columns> = {
   "kick stages": kickStagesColumns,
   "kick spans": kickSpansColumns,
   "kick sequence": kickSequenceColumns,
+  "overview": overviewColumns,
   "idle rules": idleRuleColumns,
   "idle audit": idleAuditColumns,
 };

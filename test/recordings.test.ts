@@ -1,0 +1,44 @@
+import { basename, relative } from "node:path";
+import { describe, expect, it } from "vitest";
+import * as kl from "kernel-lib";
+import { CAPTURE, DATA, filesBelow, PEER } from "./peer.js";
+
+type Load = (path: string, options: kl.LoadOptions) => Promise<object>;
+
+/** Which loader a recording's file name asks for; null for files that are no recording (how it was made, raw data, other tools). */
+function loaderOf(path: string): Load | null {
+  const name = basename(path).replace(/\.(gz|zst)$/, "");
+  if (!/\.(txt|json|csv|folded)$/.test(name) || /record\.txt$|\.stderr$|^(commands|environment|versions)\.txt$/.test(name)) return null;
+  if (/iperf3.*\.(txt|json)$/.test(name)) return kl.loadIperf3;
+  if (/^perf-stat.*\.(txt|csv|json)$/.test(name)) return kl.loadPerfStat;
+  if (/^perf-kvm-stat(\.script)/.test(name)) return kl.loadTraceCmd;
+  if (/^perf-kvm-stat.*\.txt$/.test(name)) return kl.loadPerfKvmStat;
+  if (/^perf-(kvm-)?report.*\.txt$/.test(name)) return kl.loadPerfReport;
+  if (/^perf-script.*\.txt$/.test(name)) return kl.loadPerfScript;
+  if (/^trace-cmd.*\.(dump|stat|hist|events)\.txt$|^trace-cmd-stat\.txt$/.test(name)) return null;
+  if (/^(trace-cmd|ftrace-trace).*\.txt$/.test(name)) return kl.loadTraceCmd;
+  if (/^virtiostat\.txt$/.test(name)) return kl.loadVirtiostat;
+  if (/^kvmexit\.txt$/.test(name)) return kl.loadKvmexit;
+  return null;
+}
+
+async function expectWhole(path: string): Promise<void> {
+  const result = await loaderOf(path)!(path, { quiet: true });
+  const a = kl.accounting(result);
+  expect(a.rows + a.continuation + a.header + a.notUnderstood).toBe(a.lines);
+  expect(a.unknown, `lines not understood in ${path}`).toEqual([]);
+}
+
+describe("every recording loads with nothing left over", () => {
+  const own = filesBelow(DATA, /./).filter(loaderOf);
+  it.each(own.map((path) => relative(DATA, path)))("data/%s", (path) => expectWhole(`${DATA}/${path}`));
+});
+
+describe.skipIf(!CAPTURE)("every recording of the larger set loads with nothing left over (KERNEL_LIB_CAPTURE_DATA)", () => {
+  const all = CAPTURE ? filesBelow(CAPTURE, /./).filter(loaderOf) : [];
+  it.each(all.map((path) => relative(CAPTURE!, path)))("%s", (path) => expectWhole(`${CAPTURE}/${path}`));
+});
+
+describe.skipIf(!PEER)("other projects' traces (KERNEL_LIB_PEER_DATA)", () => {
+  it("are there", () => expect(filesBelow(PEER!, /\.txt$/).length).toBeGreaterThan(10));
+});
