@@ -55,7 +55,7 @@ export const scaleColumns = {
   nsPerUnit: { type: "number", unit: null, meaning: "Factor from recorded weight to the merged table's value: ns per cycle, per sample, …" },
   value: { type: "number", unit: "ns", meaning: "weight × nsPerUnit: the CPU time that the side has in the merged table." },
   span: { type: "number", unit: "ns", meaning: "From the first to the last sample. Sides recorded together should agree.", null: "perf script printed no time" },
-  cpus: { type: "number", unit: null, meaning: "CPUs (the guest's: vCPUs) with samples.", null: "perf script printed no CPU" },
+  cpus: { type: "number", unit: "count", meaning: "CPUs (the guest's: vCPUs) with samples.", null: "perf script printed no CPU" },
   how: { type: "string", unit: null, meaning: "How the factor was found." },
 } as const satisfies Columns;
 

@@ -132,7 +132,7 @@ export const diffColumns = {
   stack: { type: "string", unit: null, meaning: "Frames from the root to the leaf, separated by semicolons." },
   a: { type: "number", unit: "events", meaning: "Weight in the first table; 0 where the stack is not in it. Scaled where normalize is set." },
   b: { type: "number", unit: "events", meaning: "Weight in the second table; 0 where the stack is not in it." },
-  delta: { type: "number", unit: "events", meaning: "b − a." },
+  delta: { type: "number", unit: "events", meaning: "Change from a to b: b − a." },
 } as const satisfies Columns;
 
 export interface DiffOptions {
