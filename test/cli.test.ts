@@ -102,6 +102,19 @@ describe("table and fold", () => {
     expect(JSON.parse(table.out)).toMatchObject([{ value: 250000 }, { stack: "vhost-936;tun_get_user", value: 500000 }]);
   });
 
+  it("writes one event of a trace with its own columns", async () => {
+    // trace-cmd report -t (trace-cmd 3.1.6, arm64)
+    const trace = "cpus=4\n"
+      + " qemu-system-aar-196   [003]   684.613400848: kvm_entry:            CAN'T FIND FIELD \"vcpu_id\"<CANT FIND FIELD rip>PC: 0xffff800008cda268\n"
+      + " qemu-system-aar-196   [003]   684.613404448: kvm_exit:             <CANT FIND FIELD exit_reason>TRAP: HSR_EC: 0x0024 (DABT_LOW), PC: 0xffff800000d004e8\n";
+    const { out, err, code } = await kernelLib(["table", "-", "--format", "trace-cmd", "--event", "kvm_exit", "--as", "csv"], trace);
+    expect([code, err]).toEqual([0, ""]);
+    expect(out).toBe("ts,cpu,pid,comm,ret,esr_ec,reason,pc\n684613404448,3,196,qemu-system-aar,2,36,DABT_LOW,0xffff800000d004e8\n");
+    const missing = await kernelLib(["table", "-", "--event", "kvm_mmio"], trace);
+    expect(missing).toMatchObject({ code: 1, out: "" });
+    expect(missing.err).toMatch(/^kernel-lib table: .*kvm_mmio.*kvm_exit/);
+  });
+
   it("writes CSV, JSON and Arrow of the same rows, plain and compressed", async () => {
     const plain = await kernelLib(["table", "-"], SAMPLES);
     expect(plain.code).toBe(0);

@@ -1,5 +1,5 @@
 import { op, table } from "arquero";
-import { bundleOf, check, CheckError, fromFolded, fromPerfScript, md, show } from "kernel-lib";
+import { bundleOf, check, CheckError, fromFolded, fromPerfScript, fromTraceCmd, md, show } from "kernel-lib";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { tableOf, type Columns } from "../../kernel-lib/source/columns.js";
 
@@ -110,6 +110,17 @@ describe("other values", () => {
 });
 
 describe("recordings", () => {
+  it("a trace is told by what it holds", () => {
+    // trace-cmd report -t (trace-cmd 3.1.6, arm64)
+    const trace = fromTraceCmd("cpus=4\n"
+      + "       trace-cmd-399   [001]   684.596885184: sched_stat_runtime:   comm=trace-cmd pid=399 runtime=494720 [ns] vruntime=9340500729 [ns]\n"
+      + "       trace-cmd-399   [001]   684.596889680: sched_switch:         trace-cmd:399 [120] S ==> swapper/1:0 [120]\n", { name: "runs/trace-cmd.txt" });
+    expect(text(trace).split("\n").map((line) => line.replace(/ {2,}/, ": "))).toEqual([
+      "trace: trace-cmd.txt", "events: 2", "time span: 4.50 µs", "CPUs: 4", "event types: 2: sched_stat_runtime 1, sched_switch 1", "lost: nothing",
+    ]);
+    expect(text(trace.of("sched_switch")).split("\n")[2]).toMatch(/^684\.596889680\s+1\s+399\s+trace-cmd\s/);
+  });
+
   it("a profile is told by what it holds", () => {
     // perf script of perf 6.1
     const profile = fromPerfScript("vhost-936   940   938.123456:     250000 cycles:\n\tffff800008b2a4c8 tun_get_user+0x8 ([kernel.kallsyms])\n\n"
