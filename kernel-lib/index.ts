@@ -54,6 +54,17 @@ export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, typ
 export { commands, fromCommands, loadCommands } from "./parse/commands.js";
 export { loadRun, loadStudy, stackRuns, type Run, type Study, type LoadRunOptions, type RecordingName } from "./study.js";
 
+// Charts.
+export { chart, type Chart, type ChartOptions } from "./chart/theme.js";
+export { bitrateChart } from "./chart/bitrate.js";
+export { countsChart, type CountsOptions } from "./chart/counts.js";
+export { exitChart, type ExitChartOptions } from "./chart/exits.js";
+export { cpuChart, type CpuChartOptions } from "./chart/cpu.js";
+export { flameGraph, diffFlameGraph, type FlameGraphOptions, type DiffFlameGraphOptions } from "./chart/flame.js";
+export { latencyChart, type LatencyChartOptions } from "./chart/latency.js";
+export { sequenceChart } from "./chart/sequence.js";
+export { stageChart } from "./chart/stages.js";
+
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";
