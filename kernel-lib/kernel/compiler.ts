@@ -67,7 +67,19 @@ export function loadTslab(folders: string[]): Tslab {
     ...typescript,
     createWatchCompilerHost(files: string[], options: object, ...rest: unknown[]) {
       // With `types`, the cells' compiler does not read every @types package that happens to be installed.
-      return typescript.createWatchCompilerHost(files, { ...options, inlineSourceMap: true, types: ["node"] }, ...rest);
+      const host = typescript.createWatchCompilerHost(files, { ...options, inlineSourceMap: true, types: ["node"] }, ...rest);
+      const { createProgram } = host;
+      host.createProgram = (...args: unknown[]) => {
+        const builder = createProgram(...args);
+        knowShorthand(typescript, builder.getProgram().getTypeChecker());
+        return builder;
+      };
+      return host;
+    },
+    visitEachChild: (node: any, visit: (node: any) => any, ...rest: unknown[]) => {
+      if (!typescript.isShorthandPropertyAssignment(node)) return typescript.visitEachChild(node, visit, ...rest);
+      const value = visit(node.name);
+      return value === node.name ? node : typescript.factory.createPropertyAssignment(node.name.text, value);
     },
     transpileModule(input: string, options: { compilerOptions: object }) {
       const [code, first] = input.split(/\n\/\/# sourceMappingURL=data:application\/json;base64,/);
@@ -84,6 +96,21 @@ export function loadTslab(folders: string[]): Tslab {
     zmq: requireTslab("zeromq"),
     lastMaps: () => maps,
   };
+}
+
+/**
+ * tslab asks which variables a cell uses, to look them up among those of earlier cells. For `{ names }` the compiler names the
+ * property, not the variable, so that tslab would leave it unbound.
+ */
+function knowShorthand(typescript: any, checker: any): void {
+  const { getSymbolAtLocation } = checker;
+  if (getSymbolAtLocation.knowsShorthand) return;
+  checker.getSymbolAtLocation = (node: any) => {
+    const parent = node.parent;
+    return (parent && typescript.isShorthandPropertyAssignment(parent) && parent.name === node && checker.getShorthandAssignmentValueSymbol(parent))
+      || getSymbolAtLocation.call(checker, node);
+  };
+  checker.getSymbolAtLocation.knowsShorthand = true;
 }
 
 /** Lets the compiler see `folders` behind the node_modules of the notebook's folder, which need not exist. */

@@ -24,6 +24,12 @@ describe.skipIf(!HAS_JUPYTER)(`the kernel, through Jupyter${NO_JUPYTER}`, () => 
     expect(e.outputs[1].data).toEqual({ "text/plain": "text" });
   });
 
+  it("binds a variable of an earlier cell in { shorthand }", async () => {
+    const [, short, nested] = await runCells(["const names = [1, 2];", "JSON.stringify({ names })", "((x) => x.names.length)({ names, ...{ other: names } })"]);
+    expect(short.outputs[1].data).toEqual({ "text/plain": '{"names":[1,2]}' });
+    expect(nested.outputs[1].data).toEqual({ "text/plain": "2" });
+  });
+
   it("sends true errors, with the lines of the cells in which they arose", async () => {
     const [, , typeError, thrown, rejected, refused, claim, after] = await runCells([
       'import * as kl from "kernel-lib";',

@@ -1,0 +1,136 @@
+import type { ColumnTable } from "arquero";
+import { colourScale, rowsOf, spanColours, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
+import { textWidth } from "./text-width.js";
+
+interface Row { lane: string; start: number; end: number | null; kind: string; label: string; to: string | null }
+
+const BAR = 16, LEVEL = 13, GAP = 14, LETTERS = 9.5, MOST_LEVELS = 14, MOST_LABELS = 60, MOST_ROWS = 1500;
+const DOES: Record<string, string> = { run: "runs on the host", guest: "in the guest", halt: "asleep" };
+
+/**
+ * One kick as a sequence: a lane per thread, what it does as bars, what happens as points with their names, wake-ups as arrows. Time counts from the kick.
+ * Drag to move along the axis, Shift and the wheel to zoom.
+ * @param events lane, start, end, kind (run, guest, halt, event, wake), label, to; as kickSequence gives them
+ */
+export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): Chart {
+  const all = rowsOf<Row>(events, "sequenceChart", ["lane", "start", "end", "kind", "label", "to"]);
+  const rows = all.slice(0, MOST_ROWS);
+  const lanes = [...new Set(rows.flatMap(({ lane, to }) => (to === null || to === undefined ? [lane] : [lane, to])))];
+  // Lanes in the order of the table; a lane that is only woken comes last.
+  lanes.sort((a, b) => first(a) - first(b));
+  function first(lane: string): number {
+    const at = rows.findIndex((row) => row.lane === lane);
+    return at < 0 ? Infinity : at;
+  }
+  const begin = rows.reduce((least, { start }) => Math.min(least, start), 0), finish = rows.reduce((most, { start, end }) => Math.max(most, end ?? start), 0);
+  const span = Math.max(finish - begin, 1);
+  const names = lanes.map((lane) => (lane.length > 26 ? `${lane.slice(0, 25)}…` : lane));
+  const side = Math.max(60, ...names.map((name) => textWidth(name, 11, true))) + 12;
+  const plot = (options.width ?? WIDTH) - Math.min(side, 240) - 24;
+  const domain = [(begin - span * 0.012) / 1000, (finish + span * 0.012) / 1000];
+  const pixel = (ns: number): number => ((ns / 1000 - domain[0]) / (domain[1] - domain[0])) * plot;
+
+  // Names of points stand above their lane's bar, each on the lowest level on which nothing is in its way: no other name, and no line up to a name above.
+  interface Label { x: number; ns: number; text: string; lane: string; level: number; from: number; to: number; time: string }
+  const points = rows.filter(({ kind }) => kind === "event" || kind === "wake");
+  const labels: Label[] = [];
+  const levels = new Map<string, number>();
+  let unnamed = 0;
+  for (const lane of lanes) {
+    const own = points.filter((row) => row.lane === lane).sort((a, b) => a.start - b.start);
+    const placed: Label[] = [];
+    for (const row of grouped(own)) {
+      if (labels.length + placed.length >= MOST_LABELS) {
+        unnamed++;
+        continue;
+      }
+      const x = pixel(row.start), text = row.label.length > 44 ? `${row.label.slice(0, 43)}…` : row.label, wide = textWidth(text, LETTERS) + 8;
+      const toLeft = x + wide > plot;
+      const from = toLeft ? x - wide : x - 2, to = toLeft ? x + 2 : x + wide;
+      const free = (level: number): boolean => placed.every((other) => (other.level === level ? from >= other.to || to <= other.from : other.level > level ? other.x < from - 1 || other.x > to : x < other.from - 1 || x > other.to || other.level > level));
+      let level = 0;
+      while (level < MOST_LEVELS && !free(level)) level++;
+      if (level === MOST_LEVELS) {
+        unnamed++;
+        continue;
+      }
+      placed.push({ x, ns: row.start, text, lane, level, from, to, time: us(row.start) });
+    }
+    levels.set(lane, placed.reduce((most, { level }) => Math.max(most, level + 1), 0));
+    labels.push(...placed);
+  }
+
+  // Top of each lane's bar, in pixels from the top of the chart.
+  const bar = new Map<string, number>();
+  let height = 6;
+  for (const lane of lanes) {
+    height += (levels.get(lane) ?? 0) * LEVEL + 4;
+    bar.set(lane, height);
+    height += BAR + GAP;
+  }
+  const spans = rows.filter((row) => row.kind in DOES && row.end !== null).map((row) => ({
+    lane: row.lane, from: row.start / 1000, to: row.end! / 1000, does: DOES[row.kind], label: row.label, y: bar.get(row.lane)!, y2: bar.get(row.lane)! + BAR,
+    start: us(row.start), length: us(row.end! - row.start, true),
+    inside: pixel(row.end!) - pixel(row.start) > textWidth(row.label, LETTERS) + 6 ? row.label : "", middle: (row.start + row.end!) / 2000, textY: bar.get(row.lane)! + BAR / 2,
+  }));
+  const marks = points.map((row) => ({ lane: row.lane, at: row.start / 1000, label: row.label, time: us(row.start), y: bar.get(row.lane)!, y2: bar.get(row.lane)! + BAR, woken: row.to ?? "" }));
+  const texts = labels.map(({ ns, text, lane, level, from, to, x, time }) => ({ at: ns / 1000, text, lane, time, left: to - x >= x - from, y: bar.get(lane)! - 8 - level * LEVEL, foot: bar.get(lane)! }));
+  const arrows = rows.filter((row) => row.kind === "wake" && row.to !== null && row.to !== row.lane && bar.has(row.to)).map((row) => {
+    const down = bar.get(row.to!)! > bar.get(row.lane)!;
+    return { at: row.start / 1000, from: bar.get(row.lane)! + (down ? BAR : 0), to: bar.get(row.to!)! + (down ? -4 : BAR + 4), tip: bar.get(row.to!)! + (down ? -4 : BAR + 4), angle: down ? 180 : 0, label: `${row.lane} wakes ${row.to}`, time: us(row.start) };
+  });
+
+  const x = (field: string): object => ({ field, type: "quantitative", scale: { domain, nice: false, zero: false }, axis: { title: "time since the kick (µs)", grid: true, tickCount: 8 } });
+  const y = (field: string): object => ({ field, type: "quantitative", scale: { domain: [height, 0], nice: false, zero: false }, axis: null });
+  const kinds = Object.values(DOES).filter((does) => spans.some((row) => row.does === does));
+  const tips = [{ field: "lane", title: "thread" }, { field: "label" }, { field: "time", title: "since the kick" }];
+  return themed(options.title ?? `One kick, from its exit to its end: ${us(span, true)} in ${lanes.length} thread${lanes.length === 1 ? "" : "s"}`, [
+    `Bars: what each thread does. Lines: events. Arrows: who wakes whom.`,
+    unnamed > 0 && `${unnamed} events have no room for their name; point at them.`,
+    rows.length < all.length && `The first ${rows.length.toLocaleString("en-US")} of ${all.length.toLocaleString("en-US")} rows.`,
+  ], {
+    width: plot, height,
+    layer: [
+      { data: { values: lanes.map((lane) => ({ y: bar.get(lane)! + BAR + GAP / 2 })) }, mark: { type: "rule", color: "#e3e3e3" }, encoding: { y: y("y") } },
+      {
+        params: [{ name: "view", select: { type: "interval", encodings: ["x"], zoom: "wheel![event.shiftKey]" }, bind: "scales" }],
+        data: { values: spans }, mark: { type: "rect", clip: true, stroke: "#ffffff", strokeWidth: 0.5 },
+        encoding: {
+          x: x("from"), x2: { field: "to" }, y: y("y"), y2: { field: "y2" },
+          color: { field: "does", type: "nominal", scale: colourScale(kinds, spanColours), legend: { values: kinds } },
+          tooltip: [{ field: "lane", title: "thread" }, { field: "does" }, { field: "label" }, { field: "start", title: "begins" }, { field: "length", title: "takes" }],
+        },
+      },
+      { data: { values: spans.filter(({ inside }) => inside !== "") }, mark: { type: "text", clip: true, fontSize: LETTERS, baseline: "middle" }, encoding: { x: x("middle"), y: y("textY"), text: { field: "inside" } } },
+      { data: { values: texts }, mark: { type: "rule", color: "#9a9a9a", strokeWidth: 0.8, clip: true }, encoding: { x: x("at"), y: y("foot"), y2: { field: "y" } } },
+      { data: { values: marks }, mark: { type: "rule", color: "#222222", strokeWidth: 1.6, clip: true }, encoding: { x: x("at"), y: y("y"), y2: { field: "y2" }, tooltip: tips } },
+      { data: { values: arrows }, mark: { type: "rule", color: "#b8470b", strokeWidth: 1.5, clip: true }, encoding: { x: x("at"), y: y("from"), y2: { field: "to" }, tooltip: [{ field: "label" }, { field: "time", title: "since the kick" }] } },
+      { data: { values: arrows }, mark: { type: "point", shape: "triangle-up", color: "#b8470b", size: 55, clip: true }, encoding: { x: x("at"), y: y("tip"), angle: { field: "angle", type: "quantitative", scale: null } } },
+      ...[true, false].map((left) => ({
+        data: { values: texts.filter((row) => row.left === left) }, mark: { type: "text", align: left ? "left" : "right", dx: left ? 3 : -3, baseline: "middle", fontSize: LETTERS, clip: true },
+        encoding: { x: x("at"), y: y("y"), text: { field: "text" }, tooltip: [{ field: "lane", title: "thread" }, { field: "text", title: "event" }, { field: "time", title: "since the kick" }] },
+      })),
+      { data: { values: lanes.map((lane, i) => ({ lane: names[i], full: lane, y: bar.get(lane)! + BAR / 2 })) }, mark: { type: "text", align: "right", x: -8, fontWeight: "bold", baseline: "middle", limit: 230 }, encoding: { y: y("y"), text: { field: "lane" }, tooltip: [{ field: "full", title: "thread" }] } },
+    ],
+  });
+}
+
+/** The same thing again and again at the same place is one name: "tun_get_user × 4". */
+function grouped(rows: Row[]): { start: number; label: string }[] {
+  const out: { start: number; label: string; base: string; n: number; last: number }[] = [];
+  for (const row of rows) {
+    const base = row.kind === "wake" ? `wakes ${row.to ?? "?"}` : row.label;
+    const before = out[out.length - 1];
+    if (before && before.base === base) {
+      before.n++;
+      before.last = row.start;
+      before.label = `${base} × ${before.n}`;
+    } else out.push({ start: row.start, label: base, base, n: 1, last: row.start });
+  }
+  return out;
+}
+
+const us = (ns: number, span = false): string => {
+  const text = Math.abs(ns) >= 1e6 ? `${(ns / 1e6).toFixed(3)} ms` : `${(ns / 1000).toFixed(Math.abs(ns) < 1e4 ? 2 : 1)} µs`;
+  return span || ns < 0 ? text.replace("-", "−") : `+${text}`;
+};
