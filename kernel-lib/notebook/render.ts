@@ -2,6 +2,7 @@ import { createRequire } from "node:module";
 import type * as Resvg from "@resvg/resvg-js";
 import type * as Vega from "vega";
 import type * as VegaLite from "vega-lite";
+import { textWidth } from "../chart/text-width.js";
 import { OptionError } from "../errors.js";
 
 /** A chart drawn: as SVG, and as the PNG made of it at twice the size, for sharp print and screens. */
@@ -30,6 +31,7 @@ const fontFiles = ["DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf"
  */
 export function renderChart(spec: object): RenderedChart {
   const { vega, vegaLite, resvg } = drawers();
+  (vega as any).textMetrics.width = measured;
   const quiet = vega.logger(vega.Error);
   const compiled = vegaLite.compile({ ...spec } as VegaLite.TopLevelSpec, { logger: quiet as any }).spec;
   if (compiled.data?.some((data) => "url" in data && data.url !== undefined)) {
@@ -43,6 +45,13 @@ export function renderChart(spec: object): RenderedChart {
     font: { fontFiles, loadSystemFonts: false, defaultFontFamily: "DejaVu Sans", sansSerifFamily: "DejaVu Sans", monospaceFamily: "DejaVu Sans Mono" },
   }).render().asPng();
   return { svg, png, width, height };
+}
+
+/** Vega asks how wide a text is, to lay out titles, legends and axes. */
+function measured(item: { fontSize?: number; fontWeight?: string | number }, text: unknown): number {
+  const lines = (Array.isArray(text) ? text : [text ?? ""]).map(String);
+  const bold = item.fontWeight === "bold" || Number(item.fontWeight) >= 600;
+  return lines.reduce((widest, line) => Math.max(widest, textWidth(line, item.fontSize ?? 11, bold)), 0);
 }
 
 /**

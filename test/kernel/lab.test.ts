@@ -15,6 +15,7 @@ const cells = [
   data: { values: [{ reason: "WFx", n: 5 }, { reason: "DABT_LOW", n: 3 }] }, mark: "bar",
   encoding: { y: { field: "reason", type: "nominal" }, x: { field: "n", type: "quantitative" } } };\nbars`,
   'kl.md`**Reading:** WFx is ${5} of ${8} exits.`',
+  'kl.flameGraph(kl.fromFolded("qemu;writev;tun_get_user 50\\nqemu;ioctl;kvm_run 30\\nvhost-936;tun_get_user 20\\n"))',
   'function careful(): never { throw new RangeError("too careful"); }\ncareful();',
 ];
 
@@ -68,18 +69,34 @@ describe.skipIf(!CHROMIUM || !HAS_JUPYTER)(`JupyterLab in a browser${NO_CHROMIUM
     const page = await openNotebook("exits.ipynb");
     await menu(page, "Run", "Run All Cells");
     const output = (n: number) => page.locator(".jp-CodeCell").nth(n).locator(".jp-OutputArea-output");
-    await output(3).first().waitFor({ timeout: 60_000 });
+    await output(4).first().waitFor({ timeout: 60_000 });
     expect(await output(0).locator("td").allTextContents()).toEqual(["<b>evil</b>", "48,211", "vhost-936", "7"]);
     const drawn = output(1).locator(".vega-embed canvas, .vega-embed svg").first();
     await drawn.waitFor();
     const box = (await drawn.boundingBox())!;
     expect(box.width).toBeGreaterThan(300);
     expect(await output(2).innerText()).toBe("Reading: WFx is 5 of 8 exits.");
-    expect(await output(3).innerText()).toMatch(/RangeError: too careful\n\s+at careful In\[4\]:1:\d+/);
-    expect(await output(3).first().getAttribute("data-mime-type")).toBe("application/vnd.jupyter.stderr");
+    expect(await output(4).innerText()).toMatch(/RangeError: too careful\n\s+at careful In\[5\]:1:\d+/);
+    expect(await output(4).first().getAttribute("data-mime-type")).toBe("application/vnd.jupyter.stderr");
     // Code is coloured as TypeScript.
     expect(await page.locator(".jp-CodeCell").nth(0).locator(".cm-line span").count()).toBeGreaterThan(5);
     expect(await page.locator("text=Would you like to").count()).toBe(0);
+
+    // A click on a frame zooms the flame graph, a click on the whole zooms out: seen in the pixels, for it is drawn on a canvas.
+    const graph = output(3).locator("canvas");
+    await graph.scrollIntoViewIfNeeded();
+    const { height } = (await graph.boundingBox())!;
+    const look = async (): Promise<string> => {
+      await page.mouse.move(5, 5);
+      return (await graph.screenshot()).toString("base64");
+    };
+    const whole = await look();
+    // 50 of 100 wide: writev, the third of four levels from below; the lowest is the whole.
+    await graph.click({ position: { x: 100, y: height - 6 - 2.5 * 16 } });
+    await expect.poll(look).not.toBe(whole);
+    if (process.env.KERNEL_LIB_SCREENSHOTS) await page.screenshot({ path: join(process.env.KERNEL_LIB_SCREENSHOTS, "zoomed.png") });
+    await graph.click({ position: { x: 100, y: height - 6 - 0.5 * 16 } });
+    await expect.poll(look).toBe(whole);
     if (process.env.KERNEL_LIB_SCREENSHOTS) await page.screenshot({ path: join(process.env.KERNEL_LIB_SCREENSHOTS, "lab.png") });
     await page.close();
   });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { table } from "arquero";
-import { bundleOf, md } from "kernel-lib";
+import { bundleOf, flameGraph, fromFolded, md } from "kernel-lib";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { reportHtml, writeReport } from "../../kernel-lib/notebook/report.js";
@@ -35,7 +35,8 @@ beforeAll(async () => {
     code("kl.md", result(md`**Reading:** ${EVIL} and ${1234}`)),
     code("boom()", { output_type: "error", ename: "Error", evalue: EVIL, traceback: [`\u001b[31mError\u001b[0m: ${EVIL}`] }),
   ]);
-  write(second, [text("# Kicks"), ...Array.from({ length: 30 }, (_, i) => text(`Paragraph ${i}\n\n- a\n- b\n- c\n`)), text("## A late chart"), code("c", result(chart("Far below")))]);
+  write(second, [text("# Kicks"), ...Array.from({ length: 30 }, (_, i) => text(`Paragraph ${i}\n\n- a\n- b\n- c\n`)), text("## A late chart"), code("c", result(chart("Far below"))),
+    text("## A flame graph"), code("f", result(flameGraph(fromFolded("qemu;writev;tun_get_user 50\nqemu;ioctl;kvm_run 30\nvhost-936;tun_get_user 20\n"))))]);
   await writeReport([first, second], file);
 });
 afterAll(() => { rmSync(folder, { recursive: true }); });
@@ -49,7 +50,7 @@ describe("the report", () => {
     expect(html).toContain('<a href="#02-kicks">the kicks</a>');
     expect(html).toContain("<td style=\"text-align:right;white-space:nowrap\">48,211</td>");
     expect(html).toContain('<span class="k">const</span> t: string = <span class="s">&quot;x&quot;</span>; <span class="c">// counts</span>');
-    expect(html.match(/<figure class="chart" data-chart="\d+"><img alt="chart: [^"]*" width="\d+" height="\d+" src="data:image\/png;base64,/g)).toHaveLength(2);
+    expect(html.match(/<figure class="chart" data-chart="\d+"><img alt="[^"]*" width="\d+" height="\d+" src="data:image\/png;base64,/g)).toHaveLength(3);
     expect(html.match(/vega-lite\/v5\.json/g)!.length).toBeGreaterThanOrEqual(2);
     expect(html.match(/<script>/g)).toHaveLength(4);
     expect(html.length).toBeLessThan(1_500_000);
@@ -113,6 +114,30 @@ describe.skipIf(!CHROMIUM)(`the report in a browser without network${NO_CHROMIUM
     await page.click("text=Show code");
     expect(await page.isVisible("details.code pre >> nth=0")).toBe(true);
     expect(await page.locator("figure .vega-actions a").allTextContents()).toEqual(["Save as SVG", "Save as PNG"]);
+    await close();
+  });
+
+  it("zooms into a flame graph's frame on click, out again, and finds what is searched", async () => {
+    const { page, problems, close } = await open();
+    await page.click("nav >> text=Kicks");
+    await page.click("nav >> text=A flame graph");
+    const graph = page.locator('figure[data-chart="2"]');
+    await page.waitForSelector('figure[data-chart="2"][data-drawn="live"] svg');
+    const frames = graph.locator("svg .mark-rect.role-mark path");
+    const names = async () => (await graph.locator("svg .mark-text.role-mark text").allTextContents()).filter((name) => /^[\w-]+$/.test(name)).sort();
+    const before = await names();
+    expect(before).toEqual(["all", "ioctl", "kvm_run", "qemu", "tun_get_user", "tun_get_user", "vhost-936", "writev"]);
+    const whole = (await graph.locator("svg text", { hasText: /^all$/ }).boundingBox())!.x;
+    await graph.locator("svg text", { hasText: /^ioctl$/ }).click();
+    await expect.poll(names).toEqual(["all", "ioctl", "kvm_run", "qemu"]);
+    // The frame now has the whole width: its name begins where that of the whole does.
+    expect(Math.abs((await graph.locator("svg text", { hasText: /^ioctl$/ }).boundingBox())!.x - whole)).toBeLessThan(2);
+    await graph.locator("svg text", { hasText: /^all$/ }).click();
+    await expect.poll(names).toEqual(before);
+    await graph.locator("input").fill("TUN_get");
+    await expect.poll(async () => await graph.locator("svg.marks").textContent()).toContain("found: 2 frames");
+    expect(await frames.evaluateAll((paths) => paths.filter((path) => path.getAttribute("fill") === "#c800c8").length)).toBe(2);
+    expect(problems).toEqual([]);
     await close();
   });
 
