@@ -7,7 +7,7 @@ async function draw(figure) {
   const target = document.createElement("div");
   try {
     // `ast`: expressions are interpreted, so that the page needs no permission to compile code.
-    await vegaEmbed(target, spec, { ast: true, renderer: "svg", mode: "vega-lite", actions: { export: true, source: false, compiled: false, editor: false } });
+    await vegaEmbed(target, spec, { ast: true, renderer: "svg", mode: "vega-lite", logLevel: 1, actions: { export: true, source: false, compiled: false, editor: false } });
     figure.replaceChildren(target);
     figure.dataset.drawn = "live";
   } catch (error) {
