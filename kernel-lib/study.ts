@@ -76,7 +76,7 @@ export const overviewColumns = {
   file: { type: "string", unit: null, meaning: "Name of the file; where it is missing, the name looked for." },
   state: { type: "string", unit: null, meaning: "loaded, missing, empty, unreadable, left out (by an option), or another file (none that a run looks for)." },
   rows: { type: "number", unit: "count", meaning: "Rows, events or samples.", null: "not loaded" },
-  span: { type: "number", unit: "ns", meaning: "From the first to the last time in it.", null: "it has no times, or is not loaded" },
+  time_span: { type: "number", unit: "ns", meaning: "From the first to the last time in it.", null: "it has no times, or is not loaded" },
   lost: { type: "number", unit: "count", meaning: "Places at which the recorder lost events.", null: "the format cannot say, or it is not loaded" },
   lines: { type: "number", unit: "count", meaning: "Lines of text.", null: "not loaded" },
   not_understood: { type: "number", unit: "count", meaning: "Lines that the parser did not understand.", null: "not loaded" },
@@ -130,7 +130,7 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
   const byFile = new Map<string, { result: object | null; error: string | null }>();
   const overview: RowOf<typeof overviewColumns>[] = [];
   const progress = startProgress(`loading ${name}`, files.length, "steps");
-  const blank = { rows: null, span: null, lost: null, lines: null, not_understood: null, note: null };
+  const blank = { rows: null, time_span: null, lost: null, lines: null, not_understood: null, note: null };
 
   const read = async (file: string, kind: Kind<object>, recording: RecordingName): Promise<object | null> => {
     const known = byFile.get(file);
@@ -283,7 +283,7 @@ function factsOf(result: object): Omit<RowOf<typeof overviewColumns>, "run" | "r
   const a: Accounting = accounting(result);
   const { rows, span, lost } = sizeOf(result);
   return {
-    state: a.lines === 0 ? "empty" : "loaded", rows, span, lost, lines: a.lines, not_understood: a.notUnderstood,
+    state: a.lines === 0 ? "empty" : "loaded", rows, time_span: span, lost, lines: a.lines, not_understood: a.notUnderstood,
     note: a.notUnderstood === 0 ? null : `line ${a.unknown[0].line} was not understood: ${a.unknown[0].text.slice(0, 60)}`,
   };
 }

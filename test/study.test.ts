@@ -31,7 +31,7 @@ describe("loadRun", () => {
     const rows = run.overview.objects() as Record<string, any>[];
     const trace = rows.find((row) => row.file === "trace-cmd.nsec.txt.gz")!;
     expect(trace).toMatchObject({ run: "icount-virtio", recording: "trace", state: "loaded", rows: run.trace.raw.length, lost: 0, lines: run.trace.raw.length + 1, not_understood: 0 });
-    expect(trace.span).toBe(run.trace.raw.ts.at(-1)! - run.trace.raw.ts[0]);
+    expect(trace.time_span).toBe(run.trace.raw.ts.at(-1)! - run.trace.raw.ts[0]);
     expect(rows.filter((row) => row.state === "loaded").every((row) => row.not_understood === 0)).toBe(true);
     expect(rows.find((row) => row.file === "ping-run1.txt")!.state).toBe("another file");
     expect(run.commands.filter((d: any) => d.output === "trace-cmd.nsec.txt").numRows()).toBe(1);
