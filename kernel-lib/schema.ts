@@ -1,5 +1,5 @@
 import { ColumnTable } from "arquero";
-import { columnsOf, tableOf, type Columns } from "./source/columns.js";
+import { columnsOf, knowNames, tableOf, type Columns } from "./source/columns.js";
 import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
 import { foldedColumns } from "./parse/folded.js";
 import { countedTwiceColumns, mergedColumns, scaleColumns } from "./analysis/merge-stacks.js";
@@ -68,6 +68,8 @@ export const schema: Record<string, Columns> = {
   "idle rules": idleRuleColumns,
   "idle audit": idleAuditColumns,
 };
+
+for (const columns of Object.values(schema)) knowNames(columns);
 
 const describeSchema = {
   column: { type: "string", unit: null, meaning: "Name of the column." },

@@ -88,8 +88,8 @@ export const kickSpansColumns = {
   span: { type: "string", unit: null, meaning: "Which span: \"kick → InterruptStatus read\", \"kick → tun_get_user\" or \"vCPU asleep\"." },
   from: { type: "string", unit: null, meaning: "Event that begins it." },
   to: { type: "string", unit: null, meaning: "Event that ends it." },
-  start: { type: "number", unit: "ns", meaning: "When it begins, on the trace's clock." },
-  end: { type: "number", unit: "ns", meaning: "When it ends." },
+  start_ts: { type: "number", unit: "ns", meaning: "When it begins, on the trace's clock." },
+  end_ts: { type: "number", unit: "ns", meaning: "When it ends." },
   dur: { type: "number", unit: "ns", meaning: "How long it is." },
 } as const satisfies Columns;
 
@@ -113,7 +113,7 @@ export function kickSpans(kicks: ColumnTable): ColumnTable {
     for (const { span, from, to, begin, end } of spans) {
       const a = begin(row!) as number | null, b = end(row!) as number | null;
       if (a === null || b === null) continue;
-      rows.push({ run: run(row!) as string | null, kick: kick(row!) as number, backend: backend(row!) as string | null, span, from, to, start: at + a, end: at + b, dur: b - a });
+      rows.push({ run: run(row!) as string | null, kick: kick(row!) as number, backend: backend(row!) as string | null, span, from, to, start_ts: at + a, end_ts: at + b, dur: b - a });
     }
   });
   return tableOf(kickSpansColumns, rows);

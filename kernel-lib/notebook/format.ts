@@ -47,7 +47,7 @@ export function columnFormat(name: string, spec: ColumnSpec | undefined, values:
   const plain = (value: unknown) => plainText(value);
   if (values.some((value) => value !== null && value !== undefined && typeof value !== "number" && typeof value !== "bigint")
     || (numbers.length === 0 && spec?.type !== "number")) {
-    return { unit: spec?.unit ?? null, align: "left", text: plain };
+    return { unit: null, align: "left", text: plain };
   }
   const write = (format: Intl.NumberFormat, size: number) => (value: unknown) => isNumber(value) ? format.format(value / size) : plain(value);
   // A number with a description but without a unit is an identifier: a pid, a CPU.

@@ -223,7 +223,19 @@ export class StringBuilder {
 }
 
 const specs = new WeakMap<object, Columns>();
-const byName = new Map<string, ColumnSpec>();
+/** By the column itself, which most of Arquero's verbs hand on as it is. */
+const byColumn = new WeakMap<object, ColumnSpec>();
+/** By name, where all tables that have such a column mean the same kind of thing; null where they do not. */
+const byName = new Map<string, ColumnSpec | null>();
+
+/** Makes columns known by name, for tables whose columns are new (joins, rollups). Done once, for all tables there are. */
+export function knowNames(columns: Columns): void {
+  for (const [name, spec] of Object.entries(columns)) {
+    const known = byName.get(name);
+    if (known === undefined) byName.set(name, spec);
+    else if (known && (known.unit !== spec.unit || known.type !== spec.type)) byName.set(name, null);
+  }
+}
 
 /** A table with its columns' descriptions attached. `data` holds one column per entry of `columns`. */
 export function makeTable<C extends Columns>(columns: C, data: { [K in keyof C]: Column<any> }): ColumnTable {
@@ -232,7 +244,7 @@ export function makeTable<C extends Columns>(columns: C, data: { [K in keyof C]:
   if (lengths.size > 1) throw new Error(`columns differ in length: ${names.map((name) => `${name} ${data[name].length}`).join(", ")}`);
   const table = new ColumnTable(Object.fromEntries(names.map((name) => [name, data[name]])) as any, names);
   specs.set(table, columns);
-  for (const name of names) if (!byName.has(name)) byName.set(name, columns[name]);
+  for (const name of names) byColumn.set(data[name], columns[name]);
   return table;
 }
 
@@ -259,15 +271,15 @@ export function tableOf<C extends Columns>(columns: C, rows: Iterable<RowOf<C>>)
 }
 
 /**
- * What is known of a table's columns. A table derived by Arquero verbs keeps, by name, what is known
- * of its source's columns where `like` (the source) is given, else what any table says of that name.
+ * What is known of a table's columns. Of a table that Arquero verbs made, columns taken over from another table keep what was
+ * known of them there; new ones (of a rollup, a join) are known by their name, where that means the same in every table.
  */
-export function columnsOf(table: ColumnTable, like?: ColumnTable): Columns {
-  const own = specs.get(table) ?? (like ? specs.get(like) : undefined);
-  if (own && own !== undefined && specs.has(table)) return own;
-  const found: Columns = {};
+export function columnsOf(table: ColumnTable): Columns {
+  const own = specs.get(table);
+  if (own) return own;
+  const found: Columns = {}, data = table.data() as Record<string, Column<any>>;
   for (const name of table.columnNames()) {
-    const spec = own?.[name] ?? byName.get(name);
+    const spec = byColumn.get(data[name]) ?? byName.get(name);
     if (spec) found[name] = spec;
   }
   return found;
@@ -276,5 +288,7 @@ export function columnsOf(table: ColumnTable, like?: ColumnTable): Columns {
 /** Attaches column descriptions to a table that another function made (a join, a rollup). */
 export function describeColumns(table: ColumnTable, columns: Columns): ColumnTable {
   specs.set(table, columns);
+  const data = table.data() as Record<string, Column<any>>;
+  for (const name of table.columnNames()) if (columns[name] && typeof data[name] === "object") byColumn.set(data[name], columns[name]);
   return table;
 }
