@@ -25,7 +25,6 @@ export class Frames {
       rest = rest.slice(0, Math.max(0, open - 1));
     }
     const symbol = rest.trim().replace(/\+0x[0-9a-f]+$/, "");
-    if (dso === null && !inlined && symbol.includes(" ")) return NOT_A_FRAME; // "  bad op token {" is a message of libtraceevent
     const known = symbol !== "[unknown]" && symbol !== "";
     return this.add(symbol === "" && dso === null ? "[unknown]" : symbol, dso, inlined ? "inlined" : kindOf(dso), known ? null : `0x${address[1]}`, null);
   }

@@ -125,7 +125,10 @@ export const perfScript: Format<Profile> = {
   parser: (options) => new PerfScriptParser(options.name),
 };
 
-/** Text of `perf script` → samples and stacks. @throws ParseError when no line of it can be read. */
+/**
+ * Text of `perf script` → samples and stacks. Any of its fields may be missing, but the thread id (-F tid or pid), by which a sample is known.
+ * @throws ParseError when no line of it can be read
+ */
 export function fromPerfScript(text: string | Uint8Array, options: ParseOptions = {}): Profile {
   return parseText(text, perfScript, options);
 }
@@ -135,7 +138,7 @@ export async function loadPerfScript(source: Source, options: LoadOptions = {}):
   return loadText(source, perfScript, options);
 }
 
-const TAB = 9, BLANK = 32, HASH = 35, MINUS = 45, DOT = 46, SLASH = 47, ZERO = 48, NINE = 57, COLON = 58, OPEN = 91, CLOSE = 93;
+const TAB = 9, BLANK = 32, HASH = 35, PAREN = 41, MINUS = 45, DOT = 46, SLASH = 47, ZERO = 48, NINE = 57, COLON = 58, OPEN = 91, CLOSE = 93;
 const NOT_SEEN = -2;
 
 // What perf and its libraries say on stderr, which lands in the file under `2>&1`.
@@ -191,7 +194,7 @@ class PerfScriptParser implements LineParser<Profile> {
     // Older perfs indent frames by blanks, as they do the first lines of samples without stacks.
     const kind = first === TAB ? null : this.sampleLine(bytes, start, end);
     if (kind !== null) return kind;
-    if (this.open && this.frameLine(bytes, skip(bytes, start, end), end) === CONTINUATION) return CONTINUATION;
+    if (this.open && bytes[end - 1] === PAREN && this.frameLine(bytes, skip(bytes, start, end), end) === CONTINUATION) return CONTINUATION;
     return this.otherLine(bytes, start, end);
   }
 
@@ -247,7 +250,8 @@ class PerfScriptParser implements LineParser<Profile> {
       this.path[this.depth - 1] = this.frames.withSource(this.path[this.depth - 1], source[1], source[2] !== undefined);
       return CONTINUATION;
     }
-    return UNKNOWN;
+    // After the messages, since "  bad op token {" looks like a frame without dso.
+    return this.open ? this.frameLine(bytes, skip(bytes, start, end), end) : UNKNOWN;
   }
 
   private headerLine(bytes: Buffer, start: number, end: number): LineKind {

@@ -114,6 +114,7 @@ describe("fromPerfScript", () => {
     ["7ffd0 __vdso_clock_gettime+0x1 ([vdso])", { symbol: "__vdso_clock_gettime", kind: "user" }],
     ["7f259c0008f0 [unknown] (/opt/my app/bin (x)/tool)", { symbol: "[unknown]", dso: "/opt/my app/bin (x)/tool", addr: "0x7f259c0008f0" }],
     ["7f1e2215d058  (/lib/x86_64-linux-gnu/libc-2.15.so)", { symbol: "", dso: "/lib/x86_64-linux-gnu/libc-2.15.so", addr: "0x7f1e2215d058" }],
+    ["c494db v8::internal::(anonymous namespace)::Invoke+0x12b", { symbol: "v8::internal::(anonymous namespace)::Invoke", dso: null }],
     ["401b97 main+0x1f", { symbol: "main", dso: null }],
     ["401b97", { symbol: "[unknown]", dso: null, addr: "0x401b97" }],
   ])("reads the frame %s", (line, wanted) => {
