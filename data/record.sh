@@ -18,6 +18,8 @@ WORKLOAD  command that runs on this host while each step records, such as: ssh g
   --dry-run          print the commands, run none
   --address ADDRESS  this host's address as the guest sees it; default: where the guest's ssh connection comes from
   --repeats N        repeats of iperf3 and perf stat, for intervals of confidence; default 3
+  --steps LIST       these steps alone, with commas between; default, and all there are:
+                     iperf3,perf-stat,perf-kvm-stat,virtiostat,kvmexit,perf-kvm-report,perf-script,trace-cmd
   --seconds N        length of the steps that are timed; default 10
   --guestmount DIR   folder in which the guest's file system is mounted as DIR/PID-OF-QEMU, so that perf names the guest's
                      programs too; default: the guest's kernel symbols alone, which are fetched by ssh
@@ -42,6 +44,14 @@ valid_guest() {
   case $1 in
     '' | -* | *[!A-Za-z0-9._@:%-]*) die 2 "GUEST $(q "$1") is no name that ssh takes: letters, digits and . _ @ : % - only, not - at the begin" ;;
   esac
+}
+
+ALL_STEPS=iperf3,perf-stat,perf-kvm-stat,virtiostat,kvmexit,perf-kvm-report,perf-script,trace-cmd
+valid_steps() {
+  case $1 in *[!a-z0-9,-]*) die 2 "--steps takes names with commas between, not $(q "$1")" ;; esac
+  for step in $(echo "$1" | tr , ' '); do
+    case ,$ALL_STEPS, in *",$step,"*) ;; *) die 2 "there is no step $step; the steps are $ALL_STEPS" ;; esac
+  done
 }
 
 valid_number() {
@@ -552,14 +562,7 @@ record() {
     fi
   fi
   step_environment
-  step_iperf3
-  step_perf_stat
-  step_perf_kvm_stat
-  step_virtiostat
-  step_kvmexit
-  step_perf_kvm_report
-  step_perf_script
-  step_trace_cmd
+  for step in $(echo "$STEPS" | tr , ' '); do "step_$(echo "$step" | tr - _)"; done
   [ "$DRY" = 1 ] && return 0
   [ -z "$LEFT" ] || printf 'left out:%s\n' "$LEFT"
   if [ "$failed" -gt 0 ]; then printf '%s commands failed: see commands.txt in %s\n' "$failed" "$(q "$DIR")"; return 1; fi
@@ -568,16 +571,17 @@ record() {
 
 # ---- command line
 
-GUEST='' DIR='' WORKLOAD='' ADDRESS='' GUESTMOUNT='' DRY=0 REPEATS=3 SECONDS_EACH=10 CHECK=0
+GUEST='' DIR='' WORKLOAD='' ADDRESS='' GUESTMOUNT='' DRY=0 REPEATS=3 SECONDS_EACH=10 CHECK=0 STEPS=$ALL_STEPS
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage; exit 0 ;;
     --check) CHECK=1 ;;
     --dry-run) DRY=1 ;;
-    --address | --repeats | --seconds | --guestmount)
+    --address | --steps | --repeats | --seconds | --guestmount)
       [ $# -gt 1 ] || die 2 "$1 takes a value"
       case $1 in
         --address) ADDRESS=$2 ;;
+        --steps) valid_steps "$2"; STEPS=$2 ;;
         --repeats) valid_number "$1" "$2"; REPEATS=$2 ;;
         --seconds) valid_number "$1" "$2"; SECONDS_EACH=$2 ;;
         --guestmount) case $2 in /*) GUESTMOUNT=$2 ;; *) die 2 "--guestmount takes a path from /, not $(q "$2")" ;; esac ;;
