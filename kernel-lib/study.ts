@@ -163,7 +163,9 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
         if (result) loaded.set(recording, result);
       } else overview.push({ run: name, recording, file: kind.files[0], state: "missing", ...blank });
       if (!kind.repeats || !wantRepeats) continue;
-      for (const repeat of files.filter((file) => kind.repeats!.test(plainName(file)))) {
+      // In the order in which they were made: the file without a number is the first.
+      const number = (file: string) => Number(/(?:-r|run|ab)(\d+)\./.exec(file)?.[1] ?? 1);
+      for (const repeat of files.filter((file) => kind.repeats!.test(plainName(file))).sort((a, b) => number(a) - number(b))) {
         const result = await read(repeat, kind, recording);
         if (result) repeats[recording as keyof Repeats].push(result);
       }

@@ -56,7 +56,7 @@ export function bitrateChart(table: ColumnTable, options: ChartOptions = {}): Ch
         data: { values: points },
         mark: { type: "line", point: many ? false : { size: 36 }, strokeWidth: many ? 1.2 : 2 },
         encoding: {
-          x: { field: "time", type: "quantitative", axis: { title: "time since the run began (s)", grid: false, format: "~g", tickCount: 10 }, scale: { nice: false, domain: [0, wanted.reduce((last, row) => Math.max(last, row.end!), 1)] } },
+          x: { field: "time", type: "quantitative", axis: { title: "time since the run began (s)", grid: false, format: ",.3~f", tickCount: 10 }, scale: { nice: false, domain: [0, wanted.reduce((last, row) => Math.max(last, row.end!), 0.001)] } },
           tooltip: [{ field: "run" }, { field: "interval", title: "interval" }, { field: "bitrate", title: "bit rate" }],
         },
       },

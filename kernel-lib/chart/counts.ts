@@ -72,7 +72,7 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
       {
         width: right, height,
         layer: [
-          { data: { values: [{ same: 1 }] }, mark: { type: "rule", color: "#6b6b6b", strokeDash: [3, 3] }, encoding: { x: { field: "same", type: "quantitative" } } },
+          { data: { values: [{ same: 1 }] }, mark: { type: "rule", color: "#6b6b6b", strokeDash: [3, 3] }, encoding: { x: { field: "same", type: "quantitative" }, y: { value: 0 }, y2: { value: height } } },
           { mark: { type: "rule", strokeWidth: 2.5, color: "#8a8a8a" }, transform: [{ filter: "isValid(datum.low) && isValid(datum.high)" }], encoding: { x: { field: "low", type: "quantitative" }, x2: { field: "high" }, tooltip: tips } },
           {
             mark: { type: "point", shape: "diamond", size: 60, color: "#222222" },

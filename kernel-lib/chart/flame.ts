@@ -131,7 +131,9 @@ function flame(title: string, subtitle: (string | false)[], values: { depth: num
         // The share of what was found: frames in frames count once. They nest, so in the order of their begins each adds what reaches beyond all before it.
         transform: [
           { filter: found },
-          { window: [{ op: "max", field: "x1", as: "reached" }], frame: [null, -1], sort: [{ field: "x0", order: "ascending" }, { field: "depth", order: "ascending" }] },
+          // Vega takes window frames by their absolute value, so "all before" is the row before's "all up to here".
+          { window: [{ op: "max", field: "x1", as: "upTo" }], frame: [null, 0], sort: [{ field: "x0", order: "ascending" }, { field: "depth", order: "ascending" }] },
+          { window: [{ op: "lag", field: "upTo", as: "reached" }], sort: [{ field: "x0", order: "ascending" }, { field: "depth", order: "ascending" }] },
           { calculate: "max(0, datum.x1 - max(datum.x0, isValid(datum.reached) ? datum.reached : 0))", as: "adds" },
           { aggregate: [{ op: "sum", field: "adds", as: "found" }, { op: "count", as: "frames" }] },
           { calculate: "search === '' ? '' : 'found: ' + format(datum.frames || 0, ',') + ' frames, ' + format(datum.found || 0, '.1%')", as: "words" },

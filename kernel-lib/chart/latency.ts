@@ -1,5 +1,6 @@
 import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
+import { textWidth } from "./text-width.js";
 import { colourScale, logTimeAxis, reasonColours, rowsOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 export interface LatencyChartOptions extends ChartOptions {
@@ -63,7 +64,7 @@ export function latencyChart(exits: ColumnTable, options: LatencyChartOptions = 
   const zeros = shown.reduce((sum, group) => sum + [...group.values()].reduce((n, { zero }) => n + zero, 0), 0);
   const domain: [number, number] = [at(least - 1), at(last + 2)];
   const scale = runs ? runScale(names) : colourScale(shown.map(label), by === "reason" ? reasonColours : {});
-  const total_ = options.width ?? WIDTH, side = Math.min(170, Math.max(60, ...shown.map((group) => label(group).length * 7.2)));
+  const total_ = options.width ?? WIDTH, side = Math.min(170, Math.max(60, ...shown.map((group) => textWidth(label(group), 11, true) + 22)));
   const plot = total_ - side - 30, tall = 56;
 
   const panel = (group: Map<string, Group>, i: number): object => {

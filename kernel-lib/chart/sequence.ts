@@ -89,8 +89,8 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
     unnamed > 0 && `${unnamed} events have no room for their name; point at them.`,
     rows.length < all.length && `The first ${rows.length.toLocaleString("en-US")} of ${all.length.toLocaleString("en-US")} rows.`,
   ], {
-    width: plot, height,
-    layer: [
+    // Names of lanes stand left of the plot: Vega makes room for what overhangs in a concatenation alone, and a scale that moves clips by itself.
+    vconcat: [{ width: plot, height, layer: [
       { data: { values: lanes.map((lane) => ({ y: bar.get(lane)! + BAR + GAP / 2 })) }, mark: { type: "rule", color: "#e3e3e3" }, encoding: { y: y("y") } },
       {
         params: [{ name: "view", select: { type: "interval", encodings: ["x"], zoom: "wheel![event.shiftKey]" }, bind: "scales" }],
@@ -110,8 +110,8 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
         data: { values: texts.filter((row) => row.left === left) }, mark: { type: "text", align: left ? "left" : "right", dx: left ? 3 : -3, baseline: "middle", fontSize: LETTERS, clip: true },
         encoding: { x: x("at"), y: y("y"), text: { field: "text" }, tooltip: [{ field: "lane", title: "thread" }, { field: "text", title: "event" }, { field: "time", title: "since the kick" }] },
       })),
-      { data: { values: lanes.map((lane, i) => ({ lane: names[i], full: lane, y: bar.get(lane)! + BAR / 2 })) }, mark: { type: "text", align: "right", x: -8, fontWeight: "bold", baseline: "middle", limit: 230 }, encoding: { y: y("y"), text: { field: "lane" }, tooltip: [{ field: "full", title: "thread" }] } },
-    ],
+      { data: { values: lanes.map((lane, i) => ({ lane: names[i], full: lane, y: bar.get(lane)! + BAR / 2 })) }, mark: { type: "text", align: "right", x: -8, fontWeight: "bold", baseline: "middle", limit: 230, clip: false }, encoding: { y: y("y"), text: { field: "lane" }, tooltip: [{ field: "full", title: "thread" }] } },
+    ] }],
   });
 }
 
