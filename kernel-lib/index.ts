@@ -65,6 +65,9 @@ export { latencyChart, type LatencyChartOptions } from "./chart/latency.js";
 export { sequenceChart } from "./chart/sequence.js";
 export { stageChart } from "./chart/stages.js";
 
+// To danfo and back.
+export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";
+
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";
