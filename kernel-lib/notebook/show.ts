@@ -20,7 +20,9 @@ export interface ShowOptions {
 }
 
 const DISPLAY = Symbol.for("Jupyter.display");
-const MAX_WHOLE = 20, CUT_TO = 10, LONGEST_CELL = 100;
+const MAX_WHOLE = 20, CUT_TO = 10;
+/** Characters of a cell in HTML, where long text is broken into lines from LONG on, and in plain text. */
+const LONGEST_CELL = 300, LONG = 56, LONGEST_TEXT = 100;
 
 /**
  * Shows a value in the cell's output, where it stands: a table, a chart, a trace, text, anything. In the kernel-lib kernel a
@@ -105,7 +107,8 @@ export function tableBundle(table: ColumnTable, options: ShowOptions = {}): Mime
   const body = rows.map((_, i) => `<tr>${columns.map(({ values, format }) => {
     const full = format.text(values[i]);
     const cut = full.length > LONGEST_CELL ? `${full.slice(0, LONGEST_CELL - 1)}…` : full;
-    return `<td style="text-align:${format.align};white-space:nowrap"${cut === full ? "" : ` title="${escapeHtml(full.slice(0, 2000))}"`}>${escapeHtml(cut)}</td>`;
+    const space = cut.length > LONG ? "white-space:normal;min-width:14em" : "white-space:nowrap";
+    return `<td style="text-align:${format.align};${space}"${cut === full ? "" : ` title="${escapeHtml(full.slice(0, 2000))}"`}>${escapeHtml(cut)}</td>`;
   }).join("")}</tr>`).join("\n");
   const html = `<div class="kernel-lib-table" style="overflow-x:auto"><table style="font-variant-numeric:tabular-nums"><thead><tr>${head}</tr></thead>\n`
     + `<tbody>${body}</tbody></table><div style="opacity:0.65;font-size:90%">${caption}</div></div>`;
@@ -116,7 +119,7 @@ const count = (n: number) => n.toLocaleString("en-US");
 
 function textTable(columns: { name: string; values: unknown[]; format: { unit: string | null; align: string; text(value: unknown): string } }[], caption: string): string {
   const cells = columns.map(({ name, values, format }) => {
-    const texts = [name, ...(columns.some((c) => c.format.unit) ? [format.unit ?? ""] : []), ...values.map((value) => visible(format.text(value)).replace(/\n/g, "\\n").slice(0, LONGEST_CELL))];
+    const texts = [name, ...(columns.some((c) => c.format.unit) ? [format.unit ?? ""] : []), ...values.map((value) => visible(format.text(value)).replace(/\n/g, "\\n").slice(0, LONGEST_TEXT))];
     const width = Math.max(...texts.map((text) => text.length));
     return texts.map((text) => (format.align === "right" ? text.padStart(width) : text.padEnd(width)));
   });
