@@ -33,7 +33,7 @@ function needDanfo(): Danfo {
 /**
  * A table as a danfo DataFrame. Numbers become int32 (whole ones) or float32, which in danfo are names: the values stay JavaScript
  * numbers, exact as before, except in `frame.tensor`. Null stays null. Descriptions of columns stay behind.
- * A column named like a method of DataFrame (min, max, count …) hides that method.
+ * danfo's grouped mean takes null for 0; drop such rows first: `frame.dropNa()`. A column named like a method of DataFrame (min, max, count …) hides that method.
  * @throws KernelLibError where danfojs-node is not installed, OptionError for a column that a DataFrame cannot hold
  */
 export function toDanfo(table: ColumnTable): DanfoFrame {
