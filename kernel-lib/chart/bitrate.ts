@@ -67,7 +67,7 @@ export function bitrateChart(table: ColumnTable, options: ChartOptions = {}): Ch
       },
     ],
     encoding: {
-      y: { field: "rate", type: "quantitative", axis: { title: unit, tickCount: 6 }, scale: { zero: true } },
+      y: { field: "rate", type: "quantitative", axis: { title: `bit rate (${unit})`, tickCount: 6 }, scale: { zero: true } },
       color: { field: "run", type: "nominal", scale, legend: names.length > 1 ? {} : null },
     },
   });

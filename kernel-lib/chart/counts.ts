@@ -26,8 +26,9 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
   const [first, second] = sides;
   const unit = options.unit ?? columnsOf(comparison)[second]?.unit ?? null;
   const size = (row: Record<string, any>): number => Math.max(row[first] ?? 0, row[second] ?? 0);
-  const kept = [...all].sort((p, q) => size(q) - size(p)).slice(0, MOST_ROWS);
-  const rows = sort === "value" ? kept : sort === "ratio" ? kept.sort((p, q) => (q.ratio ?? -1) - (p.ratio ?? -1)) : all.filter((row) => kept.includes(row));
+  const counted = all.filter((row) => size(row) > 0);
+  const kept = [...counted].sort((p, q) => size(q) - size(p)).slice(0, MOST_ROWS);
+  const rows = sort === "value" ? kept : sort === "ratio" ? kept.sort((p, q) => (q.ratio ?? -1) - (p.ratio ?? -1)) : counted.filter((row) => kept.includes(row));
 
   const scale = runScale(sides);
   const scaled = (x: number | null): number | null => (x === null || !(x > 0) ? null : unit === "ns" ? x / 1000 : x);
@@ -36,10 +37,11 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
     event: String(row.name), first: scaled(row[first]), second: scaled(row[second]),
     tip1: row[first] === null ? "not counted" : amount(row[first], unit), tip2: row[second] === null ? "not counted" : amount(row[second], unit),
     ratio: row.ratio > 0 ? row.ratio : null, low: row.low > 0 ? row.low : null, high: row.high ?? null,
-    words: row.ratio > 0 ? `× ${digits(row.ratio)}` : row[first] === null || row[second] === null ? `only in ${row[first] === null ? second : first}` : `${amount(row[first], unit)} → ${amount(row[second], unit)}`,
+    words: row.ratio > 0 ? `×${digits(row.ratio)}` : row[first] === null || row[second] === null ? `only in ${row[first] === null ? second : first}` : `${amount(row[first], unit)} → ${amount(row[second], unit)}`,
     interval: row.low === null || row.low === undefined ? "no repeats, no interval" : `${digits(row.low)} to ${digits(row.high)} (${row.method ?? ""})`,
   }));
-  const points = values.flatMap((row) => [{ ...row, side: first, x: row.first }, { ...row, side: second, x: row.second }]).filter(({ x }) => x !== null);
+  // Of two equal values the first shows as a ring around the second.
+  const points = values.flatMap((row) => [{ ...row, side: first, x: row.first, size: 110 }, { ...row, side: second, x: row.second, size: 55 }]).filter(({ x }) => x !== null);
   const range = logDomain(points.map(({ x }) => x)) ?? [1, 10];
   // 1 is always in sight, in the middle of what there is, and there is room for the number at the right.
   const ratios = logDomain([...values.flatMap(({ ratio, low, high }) => [ratio, low, high]), 0.8, 1.25])!;
@@ -51,7 +53,8 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
   const height = Math.max(60, rows.length * 19);
   return themed(options.title ?? headline(rows, first, second), [
     `Left: ${what} of each side, logarithmic. Right: ${second} / ${first}${rows.some((row) => row.low !== null && row.low !== undefined) ? ", with the interval where there are repeats" : ""}.`,
-    rows.length < all.length && `The ${rows.length} largest of ${all.length} rows.`,
+    rows.length < counted.length && `The ${rows.length} largest of ${counted.length} rows.`,
+    counted.length < all.length && `${all.length - counted.length} more ${all.length - counted.length === 1 ? "has" : "have"} nothing on either side and ${all.length - counted.length === 1 ? "is" : "are"} not drawn.`,
   ], {
     data: { values },
     hconcat: [
@@ -60,10 +63,11 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
         layer: [
           { mark: { type: "rule", color: "#b9b9b9", strokeWidth: 2.5 }, transform: [{ filter: "isValid(datum.first) && isValid(datum.second)" }], encoding: { x: { field: "first", type: "quantitative" }, x2: { field: "second" }, tooltip: tips } },
           {
-            data: { values: points }, mark: { type: "point", size: 75 },
+            data: { values: points }, mark: { type: "point" },
             encoding: {
               x: { field: "x", type: "quantitative", scale: { type: "log", domain: range, nice: false }, axis: unit === "ns" ? logTimeAxis("time", range) : logAxis(what, range) },
               color: { field: "side", type: "nominal", scale, legend: { values: sides } }, tooltip: tips,
+              size: { field: "size", type: "quantitative", scale: null, legend: null },
             },
           },
         ],
@@ -106,5 +110,5 @@ function headline(rows: Record<string, any>[], first: string, second: string): s
   const known = rows.filter((row) => row.ratio > 0);
   if (known.length === 0) return `${second} against ${first}`;
   const more = known.reduce((best, row) => (row.ratio > best.ratio ? row : best)), less = known.reduce((best, row) => (row.ratio < best.ratio ? row : best));
-  return `${second} against ${first}: ${known.length === 1 ? `${more.name} × ${digits(more.ratio)}` : `from ${less.name} × ${digits(less.ratio)} to ${more.name} × ${digits(more.ratio)}`}`;
+  return `${second} against ${first}: ${known.length === 1 ? `${more.name} ×${digits(more.ratio)}` : `from ${less.name} ×${digits(less.ratio)} to ${more.name} ×${digits(more.ratio)}`}`;
 }

@@ -45,7 +45,7 @@ export function cpuChart(rows: ColumnTable, options: CpuChartOptions = {}): Char
     const ends = own.map((row) => ({ comm: row.comm, end: row.overhead, all: `${row.overhead.toFixed(row.overhead < 10 ? 2 : 1)} %` }));
     const whole = list.filter((row) => runOf(row) === run).reduce((total, row) => total + row.overhead, 0);
     return {
-      title: { text: `${runs.length > 1 || run !== "run" ? `${run}${part ? ", " : ""}` : ""}${part}${part || runs.length > 1 || run !== "run" ? ": " : ""}${whole.toFixed(1)} %`, fontSize: 11.5, offset: 4, frame: "group" },
+      title: { text: `${runs.length > 1 || run !== "run" ? `${run}${part ? ", " : ""}` : ""}${part}${part || runs.length > 1 || run !== "run" ? ": " : "all commands: "}${whole.toFixed(1)} %`, fontSize: 11.5, offset: 4, frame: "group" },
       width: Math.max(80, each), height: Math.max(24, order.length * 21),
       layer: [
         {

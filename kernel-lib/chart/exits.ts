@@ -42,7 +42,7 @@ export function exitChart(table: ColumnTable, options: ExitChartOptions = {}): C
   const shown = reasons.slice(0, MOST_REASONS);
   const several = runs.length > 1;
   const colour = several
-    ? { field: "run", type: "nominal", scale: runScale(runs), legend: { values: runs } }
+    ? { field: "run", type: "nominal", scale: runScale(runs), legend: { values: runs, symbolOpacity: 1 } }
     : { field: "reason", type: "nominal", scale: colourScale(shown, reasonColours), legend: null };
   const us = (x: number | null): number | null => (x === null || !(x > 0) ? null : x / 1000);
   const values = rows.filter(({ reason }) => shown.includes(reason)).map((row) => ({
@@ -74,7 +74,7 @@ export function exitChart(table: ColumnTable, options: ExitChartOptions = {}): C
           { mark: { type: "bar", cornerRadiusEnd: 1 }, encoding: { color: colour, tooltip: tips } },
           { mark: { type: "text", align: "left", dx: 4, fontSize: 10.5 }, encoding: { text: { field: "exits" }, tooltip: tips } },
         ],
-        encoding: { y, ...offset, x: { field: "count", type: "quantitative", axis: { title: "exits", format: "~s", tickCount: 4 }, scale: { domain: [0, 1.18 * Math.max(1, ...most.values())], nice: false } } },
+        encoding: { y, ...offset, x: { field: "count", type: "quantitative", axis: { title: "exits", labelExpr: "format(datum.value, '~s')", tickCount: 4 }, scale: { domain: [0, 1.18 * Math.max(1, ...most.values())], nice: false } } },
       },
       {
         width: each, height: tall,
