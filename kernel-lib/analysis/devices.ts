@@ -115,11 +115,11 @@ export function surveyDevices(trace: Trace, board: ResolvedBoard, guestOf: (tid:
   const { raw } = trace;
   const kinds = kindsOf(trace, (event) => KINDS[event] ?? 0);
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
-  const gpa = numbersOf(trace, "kvm_mmio", "gpa"), type = wordsOf(trace, "kvm_mmio", "type", "kind");
+  const gpa = numbersOf(trace, "kvm_mmio", "gpa"), type = wordsOf(trace, "kvm_mmio", "type");
   const val = wordsOf(trace, "kvm_mmio", "val");
   const write = type?.values.indexOf("write") ?? -1;
-  const wakee = numbersOf(trace, "sched_waking", "target_pid", "pid"), wakeeComm = wordsOf(trace, "sched_waking", "target_comm", "comm");
-  const num = numbersOf(trace, "kvm_irq_line", "num", "irq"), level = numbersOf(trace, "kvm_irq_line", "level");
+  const wakee = numbersOf(trace, "sched_waking", "target_pid"), wakeeComm = wordsOf(trace, "sched_waking", "target_comm");
+  const num = numbersOf(trace, "kvm_irq_line", "num"), level = numbersOf(trace, "kvm_irq_line", "level");
   const queues = new Map<string, SurveyedQueue>();
   const lowered = new Map<string, Map<number, number>>();
   if (!gpa || !type) return { queues, lowered };

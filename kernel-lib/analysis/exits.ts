@@ -11,8 +11,8 @@ export const kvmExitsColumns = {
   pid: { type: "number", unit: null, meaning: "Host thread id of the vCPU." },
   vcpu: { type: "number", unit: null, meaning: "vCPU id, as vcpuThreads finds it.", null: "no event of the trace tells it" },
   reason: { type: "string", unit: null, meaning: "Why it left: on arm64 IRQ, SERROR, … or, for a trap, the name of its exception class (WFx, DABT_LOW, …); on x86 the exit reason (HLT, EPT_VIOLATION, …)." },
-  ret: { type: "string", unit: null, meaning: "arm64: what took the vCPU out (TRAP, IRQ, …).", null: "x86" },
-  esr_ec: { type: "number", unit: null, meaning: "arm64: exception class code (EC), which says something for ret TRAP alone.", null: "x86" },
+  ret: { type: "number", unit: null, meaning: "arm64: code of what took the vCPU out: 0 IRQ, 1 SERROR, 2 TRAP, 3 ILLEGAL.", null: "x86" },
+  esr_ec: { type: "number", unit: null, meaning: "arm64: exception class code (EC), which says something where ret is 2 alone.", null: "x86" },
   pc: { type: "hex", unit: null, meaning: "Guest program counter at the exit.", null: "not printed" },
   handling: { type: "number", unit: "ns", meaning: "From this exit to the thread's next kvm_entry: what the host needed, a halted vCPU's sleep included.", null: "the trace ends or events were lost before the entry; why says which" },
   guest: { type: "number", unit: "ns", meaning: "From the thread's previous kvm_entry to this exit: how long the guest ran.", null: "the trace begins or events were lost after the entry; why says which" },
@@ -72,8 +72,8 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
   const prevPid = numbersOf(trace, "sched_switch", "prev_pid"), nextPid = numbersOf(trace, "sched_switch", "next_pid");
   const prevState = wordsOf(trace, "sched_switch", "prev_state");
   const stateRunnable = prevState?.values.map(isRunnable) ?? [];
-  const wakePid = numbersOf(trace, "sched_waking", "target_pid", "wakee_pid", "pid");
-  const mmioKind = wordsOf(trace, "kvm_mmio", "type", "kind");
+  const wakePid = numbersOf(trace, "sched_waking", "target_pid");
+  const mmioKind = wordsOf(trace, "kvm_mmio", "type");
   const unsatisfied = mmioKind?.values.indexOf("unsatisfied-read") ?? -1;
   const mmioGpa = numbersOf(trace, "kvm_mmio", "gpa");
   const switches = prevPid !== null && nextPid !== null && prevState !== null;
@@ -221,7 +221,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
   for (let row = 0; row < count; row++) {
     if (!switches || whyHandling[row] !== OK) sleep[row] = stolen[row] = NaN;
   }
-  const waitKind = wordsOf(trace, "kvm_vcpu_wakeup", "waited", "wait_kind", "type");
+  const waitKind = wordsOf(trace, "kvm_vcpu_wakeup", "wait_kind");
   if (!switches && waitKind) {
     const wait = waitKind.values.indexOf("wait");
     for (let row = 0; row < count; row++) if (waitSlot[row] >= 0 && waitKind.codes[waitSlot[row]] === wait) slept[row] = 1;
@@ -248,12 +248,12 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
     reason: pick(exitFields.reason, exitSlot),
     ret: pick(exitFields.ret, exitSlot),
     esr_ec: pick(exitFields.esr_ec, exitSlot),
-    pc: pick(exitFields.pc ?? exitFields.rip, exitSlot),
+    pc: pick(exitFields.pc, exitSlot),
     handling: new NullableColumn(handling), guest: new NullableColumn(guest),
     why: new DictionaryColumn(whyCodes, WHYS),
     slept: new BooleanColumn(slept), sleep: new NullableColumn(sleep), stolen: new NullableColumn(stolen),
     mmio: pick(mmioKind, valueSlot), gpa: pick(mmioFields.gpa, mmioSlot), len: pick(mmioFields.len, mmioSlot), val: pick(mmioFields.val, valueSlot),
-    wakes, woken: pick(wakeFields.target_comm ?? wakeFields.comm, wokenSlot), woken_tid: pick(wakeFields.target_pid ?? wakeFields.pid, wokenSlot),
+    wakes, woken: pick(wakeFields.target_comm, wokenSlot), woken_tid: pick(wakeFields.target_pid, wokenSlot),
     userspace: pick(raw.fields("kvm_userspace_exit")?.reason, userSlot),
     wait: pick(raw.fields("kvm_vcpu_wakeup")?.ns, waitSlot), wait_kind: pick(waitKind, waitSlot),
   });

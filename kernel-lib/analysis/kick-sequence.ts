@@ -37,9 +37,9 @@ export function kickSequence(trace: Trace, kick: KickRow): ColumnTable {
   const side = hostSide(trace);
   const prevPid = numbersOf(trace, "sched_switch", "prev_pid"), nextPid = numbersOf(trace, "sched_switch", "next_pid");
   const prevState = wordsOf(trace, "sched_switch", "prev_state");
-  const wakee = numbersOf(trace, "sched_waking", "target_pid", "pid");
-  const gpa = numbersOf(trace, "kvm_mmio", "gpa"), type = wordsOf(trace, "kvm_mmio", "type", "kind");
-  const num = numbersOf(trace, "kvm_irq_line", "num", "irq"), level = numbersOf(trace, "kvm_irq_line", "level");
+  const wakee = numbersOf(trace, "sched_waking", "target_pid");
+  const gpa = numbersOf(trace, "kvm_mmio", "gpa"), type = wordsOf(trace, "kvm_mmio", "type");
+  const num = numbersOf(trace, "kvm_irq_line", "num"), level = numbersOf(trace, "kvm_irq_line", "level");
   const reason = wordsOf(trace, "kvm_exit", "reason");
 
   const begin = kick.ts + (kick.exit ?? 0);

@@ -3,7 +3,7 @@ import { BooleanColumn, DictionaryColumn, IntBuilder, makeTable, NullableColumn,
 import { needEvents, type Trace } from "../trace.js";
 import { backendOf, guestsOf, INTERRUPT_ACK, INTERRUPT_STATUS, QUEUE_NOTIFY, queueKey, resolveBoard, surveyDevices, type VirtioOptions } from "./devices.js";
 import { vcpuIdsOf, vcpuOfThreads } from "./vcpus.js";
-import { gapsOf, hostSide, isRunnable, kindsOf, numbersOf, Threads, wordsOf } from "./walk.js";
+import { gapsOf, hostSide, isRunnable, kindsOf, needed, numbersOf, Threads, wordsOf } from "./walk.js";
 
 export const virtioKicksColumns = {
   kick: { type: "number", unit: null, meaning: "Index of the kick in the trace, from 0." },
@@ -102,14 +102,16 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
   const hasTun = kinds.includes(TUN);
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
 
-  const prevPid = numbersOf(trace, "sched_switch", "prev_pid")!, nextPid = numbersOf(trace, "sched_switch", "next_pid")!;
-  const prevState = wordsOf(trace, "sched_switch", "prev_state")!;
+  const field = <T>(column: T | null, name: string): T => needed(column, trace, "virtioKicks", name);
+  const prevPid = field(numbersOf(trace, "sched_switch", "prev_pid"), "prev_pid of sched_switch"), nextPid = field(numbersOf(trace, "sched_switch", "next_pid"), "next_pid of sched_switch");
+  const prevState = field(wordsOf(trace, "sched_switch", "prev_state"), "prev_state of sched_switch");
   const runnable = prevState.values.map(isRunnable);
-  const wakee = numbersOf(trace, "sched_waking", "target_pid", "pid")!;
-  const gpa = numbersOf(trace, "kvm_mmio", "gpa")!, mmioType = wordsOf(trace, "kvm_mmio", "type", "kind")!, mmioVal = wordsOf(trace, "kvm_mmio", "val");
+  const wakee = field(numbersOf(trace, "sched_waking", "target_pid"), "pid of sched_waking");
+  const gpa = field(numbersOf(trace, "kvm_mmio", "gpa"), "gpa of kvm_mmio"), mmioType = field(wordsOf(trace, "kvm_mmio", "type"), "type of kvm_mmio");
+  const mmioVal = wordsOf(trace, "kvm_mmio", "val");
   const write = mmioType.values.indexOf("write"), unsatisfied = mmioType.values.indexOf("unsatisfied-read");
-  const lineNum = numbersOf(trace, "kvm_irq_line", "num", "irq"), lineLevel = numbersOf(trace, "kvm_irq_line", "level");
-  const vgicNum = numbersOf(trace, "vgic_update_irq_pending", "irq", "intid"), vgicLevel = numbersOf(trace, "vgic_update_irq_pending", "level");
+  const lineNum = numbersOf(trace, "kvm_irq_line", "num"), lineLevel = numbersOf(trace, "kvm_irq_line", "level");
+  const vgicNum = numbersOf(trace, "vgic_update_irq_pending", "irq"), vgicLevel = numbersOf(trace, "vgic_update_irq_pending", "level");
 
   const board = resolveBoard(options.board);
   const guestOf = guestsOf(options.vcpus);

@@ -30,14 +30,7 @@ export interface VcpuSources {
  * Not among them: vgic_update_irq_pending and kvm_irq_line, which say what is injected (and for an SPI always "VCPU: 0",
  * whichever vCPU it is routed to), and kvm_apic_accept_irq, whose apicid is the receiver's.
  */
-const OWN_VCPU: Record<string, string[]> = {
-  kvm_get_timer_map: ["vcpu", "vcpu_id"],
-  kvm_timer_update_irq: ["vcpu", "vcpu_id"],
-  kvm_halt_poll_ns: ["vcpu", "vcpu_id"],
-  kvm_entry: ["vcpu", "vcpu_id"],
-  kvm_exit: ["vcpu", "vcpu_id"],
-};
-const NAMES = Object.keys(OWN_VCPU);
+const NAMES = ["kvm_get_timer_map", "kvm_timer_update_irq", "kvm_halt_poll_ns", "kvm_entry", "kvm_exit"];
 
 /** vCPU id → how many events of the thread say so, by event; the thread's name; whether it entered a guest or injected interrupts. */
 interface Seen { comm: string; ids: Map<number, Map<string, number>>; entries: number; injections: number }
@@ -46,7 +39,7 @@ function seenIn(trace: Trace): Map<number, Seen> {
   const { raw } = trace;
   const INJECT = NAMES.length + 1;
   const kinds = kindsOf(trace, (event) => (event === "kvm_irq_line" ? INJECT : NAMES.indexOf(event) + 1));
-  const columns = NAMES.map((event) => numbersOf(trace, event, ...OWN_VCPU[event]));
+  const columns = NAMES.map((event) => numbersOf(trace, event, "vcpu"));
   const entering = NAMES.map((event) => event === "kvm_entry" || event === "kvm_exit");
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
   // Few threads run guests, so a small list per thread of [event, id, count] is found by the last place looked at.

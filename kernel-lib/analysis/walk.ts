@@ -1,6 +1,7 @@
 import type { ColumnTable } from "arquero";
 import type { Column } from "../source/columns.js";
 import { DictionaryColumn, NullableColumn } from "../source/columns.js";
+import { KernelLibError } from "../errors.js";
 import type { Trace } from "../trace.js";
 
 // What the analyses that walk all events of a trace share: events as small integers, fields as plain arrays,
@@ -12,34 +13,33 @@ export function kindsOf(trace: Trace, kind: (event: string) => number): Uint8Arr
 }
 
 /** A field of an event as an array of numbers, NaN for null; null where the trace or this event lacks it. */
-export function numbersOf(trace: Trace, event: string, ...names: string[]): ArrayLike<number> | null {
-  const fields = trace.raw.fields(event);
-  for (const name of names) {
-    const column = fields?.[name];
-    if (column === undefined) continue;
-    if (column instanceof NullableColumn) return column.data;
-    if (ArrayBuffer.isView(column)) return column as unknown as ArrayLike<number>;
-    return Float64Array.from(column, (x) => (x === null ? NaN : Number(x)));
-  }
-  return null;
+export function numbersOf(trace: Trace, event: string, name: string): ArrayLike<number> | null {
+  const column = trace.raw.fields(event)?.[name];
+  if (column === undefined) return null;
+  if (column instanceof NullableColumn) return column.data;
+  if (ArrayBuffer.isView(column)) return column as unknown as ArrayLike<number>;
+  return Float64Array.from(column, (x) => (x === null ? NaN : Number(x)));
 }
 
 /** A field of an event as codes into a list of strings; null where the trace or this event lacks it. */
-export function wordsOf(trace: Trace, event: string, ...names: string[]): DictionaryColumn | null {
-  const fields = trace.raw.fields(event);
-  for (const name of names) {
-    const column = fields?.[name];
-    if (column === undefined) continue;
-    if (column instanceof DictionaryColumn) return column;
-    const codes = new Map<string, number>(), list = Int32Array.from([...(column as Iterable<unknown>)], (x) => {
-      if (x === null) return -1;
-      const text = String(x), code = codes.get(text) ?? codes.size;
-      codes.set(text, code);
-      return code;
-    });
-    return new DictionaryColumn(list, [...codes.keys()]);
-  }
-  return null;
+export function wordsOf(trace: Trace, event: string, name: string): DictionaryColumn | null {
+  const column = trace.raw.fields(event)?.[name];
+  if (column === undefined) return null;
+  if (column instanceof DictionaryColumn) return column;
+  const codes = new Map<string, number>();
+  const list = Int32Array.from([...column as Iterable<unknown>], (x) => {
+    if (x === null) return -1;
+    const text = String(x), code = codes.get(text) ?? codes.size;
+    codes.set(text, code);
+    return code;
+  });
+  return new DictionaryColumn(list, [...codes.keys()]);
+}
+
+/** For a field that an analysis cannot do without. @throws KernelLibError where the trace does not give it. */
+export function needed<T>(column: T | null, trace: Trace, analysis: string, field: string): T {
+  if (column !== null) return column;
+  throw new KernelLibError(`${analysis} needs the field ${field}, which ${trace.source} does not give; report the recording again without options that leave fields out`);
 }
 
 /** A column's values at some of its rows; -1 gives null. */
@@ -106,22 +106,18 @@ export interface Gap {
   closes: number;
 }
 
-/** Where the recorder was blind, in the order in which the gaps open. */
+/** Where the recorder was blind, in the order in which the gaps open. `side`: code of the file in a merged report, -1 for the only one. */
 export function gapsOf(trace: Trace, side: number): Gap[] {
-  const { ts, cpu, length } = trace.raw;
-  const sideOfLost = trace.lost.columnNames().includes("side") && trace.raw.side ? trace.raw.side.values[side] : null;
+  const { cpu, length } = trace.raw;
+  const sideCodes = trace.raw.side?.codes ?? null, sideName = trace.raw.side?.values[side] ?? null;
   const gaps: Gap[] = [];
-  for (const lost of trace.lost.objects() as { cpu: number; from: number | null; to: number | null; side?: string }[]) {
-    if (sideOfLost !== null && lost.side !== sideOfLost) continue;
-    let opens = 0;
-    if (lost.from !== null) {
-      // The last event of this CPU at that time; where several share the time, those up to the last are before the gap.
-      let i = firstAt(ts, length, lost.from);
-      for (; i < length && ts[i] <= lost.from; i++) if (cpu[i] === lost.cpu) opens = i + 1;
-    }
-    let closes = lost.to === null ? length : firstAt(ts, length, lost.to);
-    while (closes < length && cpu[closes] !== lost.cpu) closes++;
-    gaps.push({ cpu: lost.cpu, opens: Math.min(opens, closes), closes });
+  for (const lost of trace.lost.objects() as { cpu: number; from: number | null; to: number | null; position: number; side: string | null }[]) {
+    if (sideName !== null && lost.side !== null && lost.side !== sideName) continue;
+    const isOf = (i: number): boolean => cpu[i] === lost.cpu && (sideCodes === null || sideCodes[i] === side);
+    let opens = lost.from === null ? 0 : lost.position, closes = lost.to === null ? length : lost.position;
+    while (opens > 0 && !isOf(opens - 1)) opens--;
+    while (closes < length && !isOf(closes)) closes++;
+    gaps.push({ cpu: lost.cpu, opens, closes });
   }
   return gaps.sort((a, b) => a.opens - b.opens);
 }
