@@ -97,7 +97,7 @@ export function latencyChart(exits: ColumnTable, options: LatencyChartOptions = 
     };
   };
   return themed(options.title ?? `${WORDS[span] ?? span} by ${by}`, [
-    `Share of the exits per bin, ${bins} bins per factor of ten${runs && names.length > 1 ? "; each run's bins add up to 100 %" : ""}; every row has its own height. Under each name: how many.`.replace("exits", by === "reason" ? "exits" : "rows"),
+    `Share of the ${by === "reason" ? "exits" : "rows"} per bin${runs && names.length > 1 ? " and run" : ""}, ${bins} bins per factor of ten; every row has its own height. Under each name: how many.`,
     ordered.length > shown.length && `The ${shown.length} most frequent of ${ordered.length}.`,
     nulls > 0 && `${nulls.toLocaleString("en-US")} of ${total.toLocaleString("en-US")} have no ${span} and are left out.`,
     zeros > 0 && `${zeros.toLocaleString("en-US")} took less than 1 ns and have no place on a logarithmic axis.`,

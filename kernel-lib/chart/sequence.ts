@@ -27,38 +27,31 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   const names = lanes.map((lane) => (lane.length > 26 ? `${lane.slice(0, 25)}…` : lane));
   const side = Math.max(60, ...names.map((name) => textWidth(name, 11, true))) + 12;
   const plot = (options.width ?? WIDTH) - Math.min(side, 240) - 24;
-  const domain = [(begin - span * 0.012) / 1000, (finish + span * 0.012) / 1000];
-  const pixel = (ns: number): number => ((ns / 1000 - domain[0]) / (domain[1] - domain[0])) * plot;
 
-  // Names of points stand above their lane's bar, each on the lowest level on which nothing is in its way: no other name, and no line up to a name above.
-  interface Label { x: number; ns: number; text: string; lane: string; level: number; from: number; to: number; time: string }
+  // Names of points stand to the right of a line, above their lane's bar. From right to left, each on the lowest level on which it meets no other;
+  // so no line crosses a name. The axis goes on where the last names need room.
+  interface Label { ns: number; text: string; lane: string; level: number; time: string; wide: number }
   const points = rows.filter(({ kind }) => kind === "event" || kind === "wake");
+  const named = lanes.flatMap((lane) => grouped(points.filter((row) => row.lane === lane).sort((a, b) => a.start - b.start)).map((row): Label => {
+    const text = row.label.length > 44 ? `${row.label.slice(0, 43)}…` : row.label;
+    return { ns: row.start, text, lane, level: 0, time: us(row.start), wide: textWidth(text, LETTERS) + 9 };
+  }));
+  const least = begin - span * 0.012;
+  const reach = named.reduce((most, { ns, wide }) => Math.max(most, ((ns - least) * plot) / (plot - Math.min(wide, plot / 2))), (finish - least) * 1.012);
+  const domain = [least / 1000, (least + reach) / 1000];
+  const pixel = (ns: number): number => ((ns - least) / reach) * plot;
+
   const labels: Label[] = [];
   const levels = new Map<string, number>();
-  let unnamed = 0;
-  for (const lane of lanes) {
-    const own = points.filter((row) => row.lane === lane).sort((a, b) => a.start - b.start);
-    const placed: Label[] = [];
-    for (const row of grouped(own)) {
-      if (labels.length + placed.length >= MOST_LABELS) {
-        unnamed++;
-        continue;
-      }
-      const x = pixel(row.start), text = row.label.length > 44 ? `${row.label.slice(0, 43)}…` : row.label, wide = textWidth(text, LETTERS) + 8;
-      const toLeft = x + wide > plot;
-      const from = toLeft ? x - wide : x - 2, to = toLeft ? x + 2 : x + wide;
-      const free = (level: number): boolean => placed.every((other) => (other.level === level ? from >= other.to || to <= other.from : other.level > level ? other.x < from - 1 || other.x > to : x < other.from - 1 || x > other.to || other.level > level));
-      let level = 0;
-      while (level < MOST_LEVELS && !free(level)) level++;
-      if (level === MOST_LEVELS) {
-        unnamed++;
-        continue;
-      }
-      placed.push({ x, ns: row.start, text, lane, level, from, to, time: us(row.start) });
-    }
-    levels.set(lane, placed.reduce((most, { level }) => Math.max(most, level + 1), 0));
-    labels.push(...placed);
+  for (const label of named.reverse()) {
+    const ends = pixel(label.ns) + label.wide;
+    const taken = new Set(labels.filter((other) => other.lane === label.lane && pixel(other.ns) < ends).map(({ level }) => level));
+    while (taken.has(label.level)) label.level++;
+    if (label.level >= MOST_LEVELS || labels.length >= MOST_LABELS) continue;
+    labels.push(label);
+    levels.set(label.lane, Math.max(levels.get(label.lane) ?? 0, label.level + 1));
   }
+  const unnamed = named.length - labels.length;
 
   // Top of each lane's bar, in pixels from the top of the chart.
   const bar = new Map<string, number>();
@@ -71,10 +64,17 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   const spans = rows.filter((row) => row.kind in DOES && row.end !== null).map((row) => ({
     lane: row.lane, from: row.start / 1000, to: row.end! / 1000, does: DOES[row.kind], label: row.label, y: bar.get(row.lane)!, y2: bar.get(row.lane)! + BAR,
     start: us(row.start), length: us(row.end! - row.start, true),
-    inside: pixel(row.end!) - pixel(row.start) > textWidth(row.label, LETTERS) + 6 ? row.label : "", middle: (row.start + row.end!) / 2000, textY: bar.get(row.lane)! + BAR / 2,
+    ...inside(row), textY: bar.get(row.lane)! + BAR / 2,
   }));
+  /** A bar's name stands in the widest place between the events on it, where there is room for it. */
+  function inside(row: Row): { inside: string; middle: number } {
+    const cuts = [row.start, ...points.filter(({ lane, start }) => lane === row.lane && start > row.start && start < row.end!).map(({ start }) => start).sort((a, b) => a - b), row.end!];
+    let at = 1;
+    for (let i = 2; i < cuts.length; i++) if (cuts[i] - cuts[i - 1] > cuts[at] - cuts[at - 1]) at = i;
+    return { inside: pixel(cuts[at]) - pixel(cuts[at - 1]) > textWidth(row.label, LETTERS) + 6 ? row.label : "", middle: (cuts[at] + cuts[at - 1]) / 2000 };
+  }
   const marks = points.map((row) => ({ lane: row.lane, at: row.start / 1000, label: row.label, time: us(row.start), y: bar.get(row.lane)!, y2: bar.get(row.lane)! + BAR, woken: row.to ?? "" }));
-  const texts = labels.map(({ ns, text, lane, level, from, to, x, time }) => ({ at: ns / 1000, text, lane, time, left: to - x >= x - from, y: bar.get(lane)! - 8 - level * LEVEL, foot: bar.get(lane)! }));
+  const texts = labels.map(({ ns, text, lane, level, time }) => ({ at: ns / 1000, text, lane, time, y: bar.get(lane)! - 8 - level * LEVEL, foot: bar.get(lane)! }));
   const arrows = rows.filter((row) => row.kind === "wake" && row.to !== null && row.to !== row.lane && bar.has(row.to)).map((row) => {
     const down = bar.get(row.to!)! > bar.get(row.lane)!;
     return { at: row.start / 1000, from: bar.get(row.lane)! + (down ? BAR : 0), to: bar.get(row.to!)! + (down ? -4 : BAR + 4), tip: bar.get(row.to!)! + (down ? -4 : BAR + 4), angle: down ? 180 : 0, label: `${row.lane} wakes ${row.to}`, time: us(row.start) };
@@ -106,8 +106,9 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
       { data: { values: marks }, mark: { type: "rule", color: "#222222", strokeWidth: 1.6, clip: true }, encoding: { x: x("at"), y: y("y"), y2: { field: "y2" }, tooltip: tips } },
       { data: { values: arrows }, mark: { type: "rule", color: "#b8470b", strokeWidth: 1.5, clip: true }, encoding: { x: x("at"), y: y("from"), y2: { field: "to" }, tooltip: [{ field: "label" }, { field: "time", title: "since the kick" }] } },
       { data: { values: arrows }, mark: { type: "point", shape: "triangle-up", color: "#b8470b", size: 55, clip: true }, encoding: { x: x("at"), y: y("tip"), angle: { field: "angle", type: "quantitative", scale: null } } },
-      ...[true, false].map((left) => ({
-        data: { values: texts.filter((row) => row.left === left) }, mark: { type: "text", align: left ? "left" : "right", dx: left ? 3 : -3, baseline: "middle", fontSize: LETTERS, clip: true },
+      // First in white and wider, so that the lines of arrows leave room for the letters.
+      ...[{ stroke: "#ffffff", strokeWidth: 3.5 }, {}].map((look) => ({
+        data: { values: texts }, mark: { type: "text", align: "left", dx: 4, baseline: "middle", fontSize: LETTERS, clip: true, ...look },
         encoding: { x: x("at"), y: y("y"), text: { field: "text" }, tooltip: [{ field: "lane", title: "thread" }, { field: "text", title: "event" }, { field: "time", title: "since the kick" }] },
       })),
       { data: { values: lanes.map((lane, i) => ({ lane: names[i], full: lane, y: bar.get(lane)! + BAR / 2 })) }, mark: { type: "text", align: "right", x: -8, fontWeight: "bold", baseline: "middle", limit: 230, clip: false }, encoding: { y: y("y"), text: { field: "lane" }, tooltip: [{ field: "full", title: "thread" }] } },

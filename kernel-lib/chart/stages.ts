@@ -39,11 +39,11 @@ export function stageChart(stages: ColumnTable, options: ChartOptions = {}): Cha
   const stagesBelow = order.filter((stage) => spread.some((row) => row.stage === stage));
   const longest = Math.min(215, Math.max(60, ...order.map((stage) => stage.length * 6.3)));
   const plot = (options.width ?? WIDTH) - longest - 30;
-  const runColour = { field: "name", type: "nominal", scale: runScale(names), legend: { values: names, title: null } };
+  const runColour = { field: "name", type: "nominal", scale: runScale(names), legend: { values: names, title: null, symbolOpacity: 1 } };
   const tips = [{ field: "name", title: "run" }, { field: "stage" }, { field: "n", title: "kicks" }, { field: "t50", title: "median" }, { field: "t90", title: "90th percentile" }, { field: "t99", title: "99th percentile" }];
   const y = { field: "name", type: "nominal", sort: null, scale: { domain: names, paddingInner: 0.25, paddingOuter: 0.1 }, axis: { title: null } };
   const scaled = way.map((row) => ({ ...row, from: row.from / size, to: row.to / size }));
-  return themed(options.title ?? (ends.length > 0 ? `From a kick's exit to the guest's InterruptStatus read: ${listed(ends.map(({ name, words }) => `${name} ${words}`))}` : "No kick of these is whole"), [
+  return themed(options.title ?? (ends.length > 0 ? `From a kick's exit to the InterruptStatus read: ${listed(ends.map(({ name, words }) => `${name} ${words}`))}` : "No kick of these is whole"), [
     `Above: mean of the whole chains (${listed(names.map((name) => `${name} ${(named.find((row) => row.name === name)?.whole ?? 0).toLocaleString("en-US")}`))}). Below: all kicks that have the stage; dot median, thick line to the 90th, thin to the 99th percentile.`,
   ], {
     vconcat: [
@@ -54,7 +54,7 @@ export function stageChart(stages: ColumnTable, options: ChartOptions = {}): Cha
             data: { values: scaled }, mark: { type: "bar", stroke: "#ffffff", strokeWidth: 0.6 },
             encoding: {
               x: { field: "from", type: "quantitative", scale: { domain: [0, (most / size) * 1.12], nice: false }, axis: { title: `time since the exit (${unit})`, tickCount: 8 } }, x2: { field: "to" },
-              color: { field: "stage", type: "nominal", scale: colourScale(shownStages, stageColours), legend: { values: shownStages, columns: 3, title: null, labelLimit: 230 } },
+              color: { field: "stage", type: "nominal", scale: colourScale(shownStages, stageColours), legend: { values: shownStages, columns: 2, title: null, labelLimit: 230 } },
               tooltip: [{ field: "name", title: "run" }, { field: "stage" }, { field: "mean" }, { field: "share", title: "share of the way" }, { field: "whole", title: "whole chains" }],
             },
           },
