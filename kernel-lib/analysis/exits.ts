@@ -37,9 +37,9 @@ export interface KvmExitsOptions {
   vcpus?: ColumnTable;
 }
 
-const EXIT = 1, ENTRY = 2, MMIO = 3, SWITCH = 4, WAKING = 5, USERSPACE = 6, WAKEUP = 7;
+const EXIT = 1, ENTRY = 2, MMIO = 3, SWITCH = 4, WAKING = 5, USERSPACE = 6, WAKEUP = 7, WOKEN = 8;
 const KINDS: Record<string, number> = {
-  kvm_exit: EXIT, kvm_entry: ENTRY, kvm_mmio: MMIO, sched_switch: SWITCH, sched_waking: WAKING, kvm_userspace_exit: USERSPACE, kvm_vcpu_wakeup: WAKEUP,
+  kvm_exit: EXIT, kvm_entry: ENTRY, kvm_mmio: MMIO, sched_switch: SWITCH, sched_waking: WAKING, kvm_userspace_exit: USERSPACE, kvm_vcpu_wakeup: WAKEUP, sched_wakeup: WOKEN,
 };
 
 // Why a span is null.
@@ -73,6 +73,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
   const prevState = wordsOf(trace, "sched_switch", "prev_state");
   const stateRunnable = prevState?.values.map(isRunnable) ?? [];
   const wakePid = numbersOf(trace, "sched_waking", "target_pid");
+  const awakened = numbersOf(trace, "sched_wakeup", "target_pid");
   const mmioKind = wordsOf(trace, "kvm_mmio", "type");
   const unsatisfied = mmioKind?.values.indexOf("unsatisfied-read") ?? -1;
   const mmioGpa = numbersOf(trace, "kvm_mmio", "gpa");
@@ -95,7 +96,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
   const { size } = threads;
   const isVcpu = new Uint8Array(size), openRow = new Int32Array(size).fill(-1);
   const entered = new Float64Array(size).fill(NaN), whyNot = new Uint8Array(size).fill(EDGE);
-  const doing = new Uint8Array(size), since = new Float64Array(size), lastCpu = new Int16Array(size).fill(-1);
+  const doing = new Uint8Array(size), wokenOnCpu = new Uint8Array(size), since = new Float64Array(size), lastCpu = new Int16Array(size).fill(-1);
   const vcpuThreads: number[] = [];
 
   const vcpu = (thread: number): void => {
@@ -182,11 +183,13 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
         const s = slot[i];
         const out = threads.of(prevPid![s]), into = threads.of(nextPid![s]);
         if (isVcpu[out] === 1) {
-          doing[out] = stateRunnable[prevState!.codes[s]] ? READY : ASLEEP;
+          const sleeps = !stateRunnable[prevState!.codes[s]], open = openRow[out];
+          // Woken on its way to sleep: it leaves its CPU nevertheless, and then waits to run.
+          doing[out] = sleeps && wokenOnCpu[out] === 0 ? ASLEEP : READY;
+          wokenOnCpu[out] = 0;
           since[out] = now;
           lastCpu[out] = cpu[i];
-          const open = openRow[out];
-          if (open >= 0 && doing[out] === ASLEEP) slept[open] = 1;
+          if (open >= 0 && sleeps) slept[open] = 1;
           if (dark > 0) cut(out);
         }
         if (isVcpu[into] === 1) {
@@ -209,7 +212,14 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
           if (openRow[target] >= 0) sleep[openRow[target]] += now - since[target];
           doing[target] = READY;
           since[target] = now;
+        } else if (target >= 0 && doing[target] === ON_CPU && awakened !== null) {
+          wokenOnCpu[target] = 1;
         }
+        break;
+      }
+      case WOKEN: {
+        const target = threads.of(awakened![slot[i]]);
+        if (target >= 0 && doing[target] === ON_CPU) wokenOnCpu[target] = 0; // it took effect before the thread left its CPU
         break;
       }
       case USERSPACE: if (row >= 0) userSlot[row] = slot[i]; break;

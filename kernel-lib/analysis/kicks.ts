@@ -22,6 +22,7 @@ export const virtioKicksColumns = {
   tun_first: { type: "number", unit: "ns", meaning: "First call of tun_get_user by the back end in the run that the kick began (QEMU: or came into), before it slept again.", null: "there was none (vhost sends small packets through tun_sendmsg alone), or it may be another packet's (merged kicks; vhost awake before the kick)" },
   tun_last: { type: "number", unit: "ns", meaning: "Last such call, before the back end slept or another kick's began.", null: "as tun_first" },
   tun_count: { type: "number", unit: "count", meaning: "How many such calls." },
+  blocked: { type: "number", unit: "ns", meaning: "Part of the time before tun_first in which the back end was off its CPU because a vCPU thread in QEMU held a lock that it needed: it slept with the kick unserved and that thread woke it." },
   irq: { type: "number", unit: "ns", meaning: "The device's interrupt is raised: first level-1 kvm_irq_line or vgic_update_irq_pending of its id, by the back end in this run or by a thread that it woke. One interrupt serves all queues, so it may be for received data.", null: "this run raised none" },
   irq_tid: { type: "number", unit: null, meaning: "Thread id of whoever raised it.", null: "as irq" },
   halt: { type: "number", unit: "ns", meaning: "The vCPU that takes the interrupt had gone to sleep (sched_switch out); below 0 where it slept before the kick.", null: "it was not asleep when the interrupt was raised" },
@@ -34,7 +35,7 @@ export const virtioKicksColumns = {
   ack: { type: "number", unit: "ns", meaning: "The guest writes InterruptACK.", null: "isr_read is null, or it never did" },
   awake: { type: "boolean", unit: null, meaning: "Whether the back end was awake when the kick came, so that there was nobody to wake." },
   merged_into: { type: "number", unit: null, meaning: "Index of the earlier kick that the same run of the back end had not served yet; all later stages are told of that one alone.", null: "the kick was not merged" },
-  whole: { type: "boolean", unit: null, meaning: "Whether every stage from exit to isr_read was seen (tun_get_user only where the trace has the probe and the queue transmits; a vCPU that needed neither wake nor exit is whole too)." },
+  whole: { type: "boolean", unit: null, meaning: "Whether every stage from exit to isr_read was seen (tun_get_user only where the queue transmits and its back end ever calls it; a vCPU that needed neither wake nor exit is whole too)." },
   why: { type: "string", unit: null, meaning: "First reason why the chain is not whole.", null: "it is" },
 } as const satisfies Columns;
 
@@ -43,9 +44,9 @@ export type VirtioKicksOptions = VirtioOptions;
 // Codes of the backend column.
 const QEMU = 0, VHOST = 1;
 
-const EXIT = 1, ENTRY = 2, MMIO = 3, SWITCH = 4, WAKING = 5, USERSPACE = 6, TUN = 7, LINE = 8, VGIC = 9;
+const EXIT = 1, ENTRY = 2, MMIO = 3, SWITCH = 4, WAKING = 5, USERSPACE = 6, TUN = 7, LINE = 8, VGIC = 9, WAKEUP = 10;
 const KINDS: Record<string, number> = {
-  kvm_exit: EXIT, kvm_entry: ENTRY, kvm_mmio: MMIO, sched_switch: SWITCH, sched_waking: WAKING, kvm_userspace_exit: USERSPACE, kvm_irq_line: LINE, vgic_update_irq_pending: VGIC,
+  kvm_exit: EXIT, kvm_entry: ENTRY, kvm_mmio: MMIO, sched_switch: SWITCH, sched_waking: WAKING, kvm_userspace_exit: USERSPACE, kvm_irq_line: LINE, vgic_update_irq_pending: VGIC, sched_wakeup: WAKEUP,
 };
 
 const WHYS = [
@@ -86,7 +87,7 @@ class Positions {
  * The way of each kick of a virtio-mmio queue, one row per QueueNotify write: vCPU exit → wake of the back end (QEMU's
  * thread or a vhost worker) → back end runs → tun_get_user → interrupt raised → vCPU woken or taken out → kvm_entry →
  * guest reads InterruptStatus → acknowledges. Stages are paired by thread, wake and device, and only within one run
- * of the back end, which ends when it sleeps: a stage that cannot be told from another packet's is null, and `why` says
+ * of the back end, which ends when it sleeps (but not where QEMU's thread waits for a lock of a vCPU thread): a stage that cannot be told from another packet's is null, and `why` says
  * what is missing. A kick that comes while the back end is awake wakes nobody (`awake`); one that comes before an
  * earlier kick was served is merged into it. No chain is joined across lost events, of whichever CPU.
  *
@@ -99,7 +100,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
   const { ts, pid, slot, cpu } = raw;
   const eventCodes = raw.event.codes;
   const kinds = kindsOf(trace, (event) => KINDS[event] ?? (event.includes("tun_get_user") ? TUN : 0));
-  const hasTun = kinds.includes(TUN);
+  const hasWakeup = kinds.includes(WAKEUP);
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
 
   const field = <T>(column: T | null, name: string): T => needed(column, trace, "virtioKicks", name);
@@ -107,6 +108,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
   const prevState = field(wordsOf(trace, "sched_switch", "prev_state"), "prev_state of sched_switch");
   const runnable = prevState.values.map(isRunnable);
   const wakee = field(numbersOf(trace, "sched_waking", "target_pid"), "pid of sched_waking");
+  const awakened = numbersOf(trace, "sched_wakeup", "target_pid") ?? [];
   const gpa = field(numbersOf(trace, "kvm_mmio", "gpa"), "gpa of kvm_mmio"), mmioType = field(wordsOf(trace, "kvm_mmio", "type"), "type of kvm_mmio");
   const mmioVal = wordsOf(trace, "kvm_mmio", "val");
   const write = mmioType.values.indexOf("write"), unsatisfied = mmioType.values.indexOf("unsatisfied-read");
@@ -125,10 +127,15 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
   const state = new Uint8Array(size), lastCpu = new Int16Array(size).fill(-1);
   const exitAt = new Int32Array(size).fill(-1), kickOf = new Int32Array(size).fill(-1);
   const outAt = new Int32Array(size).fill(-1), lineAt = new Int32Array(size).fill(-1), openRead = new Float64Array(size).fill(NaN);
-  const isVcpu = new Uint8Array(size), injects = new Uint8Array(size), guestIndex = new Int16Array(size);
+  const isVcpu = new Uint8Array(size), injects = new Uint8Array(size), callsTun = new Uint8Array(size), inQemu = new Uint8Array(size), guestIndex = new Int16Array(size);
   const runs: (Run | null)[] = new Array<Run | null>(size).fill(null);
   const causes: (Run[] | null)[] = new Array<Run[] | null>(size).fill(null);
   const raised: (number[] | null)[] = new Array<number[] | null>(size).fill(null);
+  /** A thread that is woken on its way to sleep is switched out nevertheless, and back in without another waking. */
+  const wokenOnCpu = new Uint8Array(size), lateKick = new Int32Array(size).fill(-1);
+  /** The run of a thread that sleeps with a kick unserved, and whether it goes on after a wait for a lock. */
+  const pausedRuns: (Run | null)[] = new Array<Run | null>(size).fill(null);
+  const handedOver = new Uint8Array(size);
   const resuming: (number[] | null)[] = new Array<number[] | null>(size).fill(null);
   /** Run that the kick under way was attached to. */
   const kickRun: (Run | null)[] = new Array<Run | null>(size).fill(null);
@@ -143,6 +150,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     if (kind === 0 || (sideCodes !== null && sideCodes[i] !== side)) continue;
     if (kind === EXIT || kind === ENTRY) isVcpu[threads.of(pid[i])] = 1;
     else if (kind === LINE || kind === VGIC) injects[threads.of(pid[i])] = 1;
+    else if (kind === TUN) callsTun[threads.of(pid[i])] = 1;
   }
   const backEnd = new Uint8Array(size);
   for (const { tid } of queues.values()) if (tid !== null) backEnd[threads.of(tid)] = 1;
@@ -154,8 +162,10 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     merged: new Positions(), woken: new Positions(), why: new Positions(),
   };
   const all = Object.values(P);
-  const backTid = new NumberBuilder(), backCode = new IntBuilder(), queueOf = new NumberBuilder(), deviceOf = new IntBuilder(), awake = new IntBuilder();
+  const backTid = new NumberBuilder(), backCode = new IntBuilder(), queueOf = new NumberBuilder(), blocked = new NumberBuilder(), deviceOf = new IntBuilder(), awake = new IntBuilder();
   const transmits = (row: number): boolean => queueOf.data[row] % 2 === 1;
+  /** Whether a kick's way leads through tun_get_user. */
+  const usesTun = (row: number): boolean => transmits(row) && backTid.data[row] >= 0 && callsTun[threads.of(backTid.data[row])] === 1;
 
   const awaitRead: { row: number; irq: number }[][] = Array.from({ length: board.count * Math.max(1, guests.length) }, () => []);
   const awaitAck: number[][] = awaitRead.map(() => []);
@@ -165,17 +175,24 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     const own = runs[thread], others = causes[thread] ?? [];
     return own ? [own, ...others] : others;
   };
+  /** The same with one that is paused. */
+  const openRunsOf = (thread: number): Run[] => {
+    const paused = pausedRuns[thread];
+    return paused ? [paused, ...runsOf(thread)] : runsOf(thread);
+  };
   const gaps = gapsOf(trace, side);
   let nextGap = 0;
   const dark: { cpu: number; closes: number }[] = [];
   const lose = (row: number): void => { if (P.why.data[row] < 0 && P.isr.data[row] < 0) P.why.data[row] = LOST; };
   const openGap = (lostCpu: number): void => {
     for (const thread of active) {
-      for (const run of runsOf(thread)) {
+      for (const run of openRunsOf(thread)) {
         run.waiting.forEach(lose);
         if (run.unserved >= 0) lose(run.unserved);
       }
-      runs[thread] = causes[thread] = raised[thread] = resuming[thread] = null;
+      runs[thread] = pausedRuns[thread] = causes[thread] = raised[thread] = resuming[thread] = null;
+      wokenOnCpu[thread] = handedOver[thread] = 0;
+      lateKick[thread] = -1;
     }
     active.clear();
     for (const list of awaitRead) list.splice(0).forEach(({ row }) => lose(row));
@@ -215,8 +232,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     run.tun = backCode.data[row] === VHOST && awake.data[row] === 1 ? -1 : row;
   };
   /** Takes a kick back out of the run that it was thought to have come in. */
-  const detach = (row: number, vcpuThread: number): void => {
-    const run = kickRun[vcpuThread];
+  const detach = (row: number, run: Run | null): void => {
     if (run) run.waiting = run.waiting.filter((other) => other !== row);
     const earlier = P.merged.data[row];
     if (earlier >= 0) {
@@ -233,7 +249,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
       run.waiting = run.waiting.filter((row) => {
         if (board.intid(deviceOf.data[row] % board.count) !== intid) return true;
         // QEMU raises it for a packet after it passed the packet on; before that, it is for one received.
-        if (hasTun && backCode.data[row] === QEMU && transmits(row) && P.tunCount.data[row] <= 0) return true;
+        if (backCode.data[row] === QEMU && usesTun(row) && P.tunCount.data[row] <= 0) return true;
         if (P.irq.data[row] >= 0) return false;
         P.irq.data[row] = i;
         awaitRead[deviceOf.data[row]].push({ row, irq: i });
@@ -265,6 +281,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     switch (kind) {
       case EXIT: case ENTRY: {
         exitAt[thread] = kind === EXIT ? i : -1;
+        inQemu[thread] = 0;
         if (kickOf[thread] >= 0) kickOf[thread] = -1;
         (crossings[thread] ??= new IntBuilder()).push(kind === EXIT ? i : -1 - i);
         state[thread] = RUNNING;
@@ -275,6 +292,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
         const row = kickOf[thread];
         if (row >= 0 && P.wake.data[row] < 0 && awake.data[row] === 0 && P.why.data[row] < 0) P.why.data[row] = OWN;
         kickOf[thread] = -1;
+        inQemu[thread] = 1;
         break;
       }
       case MMIO: {
@@ -293,6 +311,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
             const tid = known?.tid ?? null;
             queueOf.push(queue);
             deviceOf.push(key);
+            blocked.push(0);
             backTid.push(tid ?? NaN);
             backCode.push(tid === null ? -1 : backendOf(known!.comm ?? "") === "vhost" ? VHOST : QEMU);
             const back = tid === null ? -1 : threads.of(tid);
@@ -327,18 +346,25 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
         if (target < 0) break;
         const slept = state[target] === ASLEEP;
         if (slept || state[target] === UNKNOWN) {
-          runs[target] = backEnd[target] === 1 ? newRun() : null;
+          const paused = slept && isVcpu[thread] === 1 && inQemu[thread] === 1 ? pausedRuns[target] : null;
+          handedOver[target] = paused ? 1 : 0;
+          runs[target] = paused ?? (backEnd[target] === 1 ? newRun() : null);
+          pausedRuns[target] = null;
           causes[target] = null;
           active.add(target);
           state[target] = READY;
+        } else if (state[target] === RUNNING && hasWakeup) {
+          wokenOnCpu[target] = isVcpu[thread] === 1 && inQemu[thread] === 1 ? 2 : 1;
         }
         const row = kickOf[thread];
         if (row >= 0 && P.wake.data[row] < 0 && wakee[s] === backTid.data[row]) {
           P.wake.data[row] = i;
-          if (awake.data[row] === 1 && state[target] === READY) detach(row, thread); // it fell asleep between the write and the wake
+          if (awake.data[row] === 1 && state[target] === READY) detach(row, kickRun[thread]); // it fell asleep between the write and the wake
           if (awake.data[row] === 0) attach(row, target);
-          if (state[target] === RUNNING) P.run.data[row] = i; // it was about to sleep and has not left its CPU
-          else (runs[target] ??= newRun()).woken.push(row);
+          if (state[target] === RUNNING) {
+            P.run.data[row] = i; // it is about to sleep and has not left its CPU
+            lateKick[target] = row;
+          } else (runs[target] ??= newRun()).woken.push(row);
         }
         if (isVcpu[target] === 1) {
           const rows = raised[thread];
@@ -361,23 +387,57 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
         }
         break;
       }
+      case WAKEUP: {
+        // The waking took effect before the thread left its CPU: it does not leave it.
+        const target = threads.of(awakened[s]);
+        if (target >= 0 && state[target] === RUNNING) {
+          wokenOnCpu[target] = 0;
+          lateKick[target] = -1;
+        }
+        break;
+      }
       case SWITCH: {
         const out = threads.of(prevPid[s]), into = threads.of(nextPid[s]);
         if (out >= 0 && prevPid[s] !== 0) {
           lastCpu[out] = cpu[i];
+          const run = runs[out], unserved = run !== null && run.unserved >= 0 && backCode.data[run.unserved] === QEMU && usesTun(run.unserved);
           if (runnable[prevState.codes[s]]) {
             state[out] = READY;
+          } else if (wokenOnCpu[out] > 0) {
+            state[out] = READY;
+            outAt[out] = i;
+            const row = lateKick[out];
+            if (wokenOnCpu[out] === 2 && unserved) {
+              handedOver[out] = 1;
+            } else {
+              runs[out] = backEnd[out] === 1 ? newRun() : null;
+              causes[out] = raised[out] = null;
+              if (row >= 0) {
+                // The kick that woke it begins the run to come.
+                detach(row, run);
+                attach(row, out);
+                P.run.data[row] = -1;
+                runs[out]!.woken.push(row);
+              }
+            }
           } else {
             state[out] = ASLEEP;
             outAt[out] = i;
+            pausedRuns[out] = unserved ? run : null;
             runs[out] = causes[out] = raised[out] = null;
-            if (!resuming[out]) active.delete(out);
+            if (!resuming[out] && !unserved) active.delete(out);
           }
+          wokenOnCpu[out] = 0;
+          lateKick[out] = -1;
         }
         if (into >= 0 && nextPid[s] !== 0) {
           state[into] = RUNNING;
           lastCpu[into] = cpu[i];
           const run = runs[into];
+          if (handedOver[into] === 1) {
+            handedOver[into] = 0;
+            if (run && run.unserved >= 0 && outAt[into] >= 0) blocked.data[run.unserved] += ts[i] - ts[outAt[into]];
+          }
           if (run && run.woken.length > 0) {
             for (const row of run.woken) P.run.data[row] = i;
             run.woken.length = 0;
@@ -425,7 +485,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     }
   }
   const underWay = new Set<number>();
-  for (const thread of active) for (const run of runsOf(thread)) run.waiting.forEach((row) => underWay.add(row));
+  for (const thread of active) for (const run of openRunsOf(thread)) run.waiting.forEach((row) => underWay.add(row));
   for (const list of awaitRead) for (const { row } of list) underWay.add(row);
   for (let thread = 0; thread < size; thread++) if (kickOf[thread] >= 0) underWay.add(kickOf[thread]);
 
@@ -464,7 +524,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
       : P.wake.data[row] < 0 ? (underWay.has(row) ? END : NO_WAKE)
       : P.run.data[row] < 0 ? END
       : underWay.has(row) && P.isr.data[row] < 0 ? END
-      : hasTun && transmits(row) && P.tunFirst.data[row] < 0 ? NO_TUN
+      : usesTun(row) && P.tunFirst.data[row] < 0 ? NO_TUN
       : P.irq.data[row] < 0 ? NO_IRQ
       : P.isr.data[row] < 0 ? NO_READ
       : P.entry.data[row] < 0 ? NO_ENTRY
@@ -488,7 +548,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     gpa: each((row) => board.gpa(deviceOf.data[row] % board.count)), queue: queueOf.finish(), intid: each((row) => board.intid(deviceOf.data[row] % board.count)),
     backend: new DictionaryColumn(backCode.finish(), ["qemu", "vhost"]), backend_tid: backTid.finish(),
     exit: since(P.exit), wake: since(P.wake), sched_in: since(P.run), tun_first: since(P.tunFirst), tun_last: since(P.tunLast), tun_count: each((row) => Math.max(0, P.tunCount.data[row])),
-    irq: since(P.irq), irq_tid: tidAt(P.irq), halt: since(P.halt), vcpu_wake: since(P.vcpuWake), resume: since(P.resume), vcpu_exit: since(P.vcpuExit), entry: since(P.entry),
+    blocked: blocked.finish(), irq: since(P.irq), irq_tid: tidAt(P.irq), halt: since(P.halt), vcpu_wake: since(P.vcpuWake), resume: since(P.resume), vcpu_exit: since(P.vcpuExit), entry: since(P.entry),
     isr_read: since(P.isr), isr_tid: tidAt(P.isr), ack: since(P.ack),
     awake: new BooleanColumn(Uint8Array.from(awake.finish())), merged_into: new NullableColumn(each((row) => (P.merged.data[row] < 0 ? NaN : P.merged.data[row]))),
     whole: new BooleanColumn(whole), why: new DictionaryColumn(whyCodes, WHYS),

@@ -63,6 +63,14 @@ describe("kvmExits", () => {
     expect(ack).toMatchObject({ mmio: "write", gpa: 0xa003a64, val: "0x1" });
   });
 
+  it("counts a vCPU that is woken on its way to sleep as waiting, not as asleep", () => {
+    const lines = KICK_AND_HALT.split("\n");
+    const [waking] = lines.splice(lines.findIndex((line) => line.includes("77.741765152")), 1);
+    lines.splice(lines.findIndex((line) => line.includes("77.741744384")), 0, waking.replace("77.741765152", "77.741744000"));
+    // Out .741744384, in again .741769520, and sched_wakeup in between.
+    expect(exitsOf(lines.join("\n"))[1]).toMatchObject({ reason: "WFx", slept: true, sleep: 0, stolen: 25136, handling: 43696 });
+  });
+
   it("says that the trace ends, or an entry is missing", () => {
     const lines = KICK_AND_HALT.trimEnd().split("\n");
     const without = (us: string): Row[] => exitsOf(lines.filter((line) => !line.includes(`77.${us}: kvm_entry`)).join("\n"));

@@ -319,6 +319,25 @@ describe("kicks of recordings", () => {
     });
   });
 
+  it("icount-virtio 256M: QEMU's thread waits for a lock, or is woken on its way to sleep (read off the text)", async () => {
+    const kicks = rows(kl.virtioKicks(await capture("icount-virtio/trace-cmd-256M-r1.nsec.txt.gz")));
+    const at = (ts: number): Row => kicks.find((kick) => kick.ts === ts)!;
+    // Woken .720363776, in .720368640; vCPU thread 194, in QEMU, wakes it .720375648 while it goes to sleep: out .720377456, in .720382432; tun_get_user .720400192.
+    expect(at(2_308_720_362_224)).toMatchObject({ wake: 1552, sched_in: 6416, blocked: 4976, tun_first: 37968, awake: false, merged_into: null });
+    // Woken .719656320 while on its CPU, out .719657664, in .719662656; tun_get_user .719683424.
+    expect(at(2_308_719_655_152)).toMatchObject({ wake: 1168, sched_in: 7504, blocked: 0, tun_first: 28272, awake: false, merged_into: null });
+    // QEMU passes every packet to tun_get_user.
+    expect(kicks.filter(({ tun_first }) => tun_first === null)).toEqual([]);
+    expect(kicks.filter(({ blocked }) => blocked > 0).length).toBeGreaterThan(5);
+  });
+
+  it("expects tun_get_user of back ends alone that ever call it", async () => {
+    // vhost=on and ping alone: small packets, of which none goes through it.
+    const kicks = rows(kl.virtioKicks(await capture("vhost/trace-cmd-ping.txt.gz")));
+    expect(kicks.map(({ whole, tun_first, backend }) => [whole, tun_first, backend])).toEqual(kicks.map(() => [true, null, "vhost"]));
+    expect(kicks.length).toBe(20);
+  });
+
   it("reads the host's side of a recording of host and guest together", async () => {
     const host = rows(kl.virtioKicks(await capture("icount-agent-vhost/trace-cmd-host.txt.zst"))), merged = rows(kl.virtioKicks(await capture("icount-agent-vhost/trace-cmd-merged.txt.zst")));
     expect(host.length).toBeGreaterThan(20);
