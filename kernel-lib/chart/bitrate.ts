@@ -1,6 +1,6 @@
 import type { ColumnTable } from "arquero";
 import { formatValue } from "../notebook/format.js";
-import { listed, MOST_MARKS, rowsOf, runOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
+import { legendOf, listed, MOST_MARKS, rowsOf, runOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 interface Row {
   run?: string | null; test?: number | null; kind: string; stream?: string | null; direction?: string | null; side?: string | null;
@@ -68,7 +68,7 @@ export function bitrateChart(table: ColumnTable, options: ChartOptions = {}): Ch
     ],
     encoding: {
       y: { field: "rate", type: "quantitative", axis: { title: `bit rate (${unit})`, tickCount: 6 }, scale: { zero: true } },
-      color: { field: "run", type: "nominal", scale, legend: names.length > 1 ? {} : null },
+      color: { field: "run", type: "nominal", scale, legend: names.length > 1 ? legendOf(names, options.width) : null },
     },
   });
 }

@@ -1,8 +1,7 @@
 import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
-import { visible } from "../notebook/format.js";
 import { columnsOf } from "../source/columns.js";
-import { amount, logAxis, logDomain, logTimeAxis, rowsOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
+import { amount, drawable, logAxis, logDomain, logTimeAxis, rowsOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 export interface CountsOptions extends ChartOptions {
   /** Order of the rows; default table; one of table (as they come), ratio (largest first), value (largest first). */
@@ -25,7 +24,7 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
   const sides = comparison.columnNames().filter((name) => !OTHERS.has(name) && typeof all.find((row) => row[name] !== null && row[name] !== undefined)?.[name] !== "string").slice(0, 2);
   if (sides.length < 2) throw new OptionError(`countsChart needs two columns of values, named by the option names of compareCounts; this table has ${comparison.columnNames().join(", ")}`);
   const [first, second] = sides;
-  const [firstName, secondName] = sides.map(visible);
+  const [firstName, secondName] = sides.map(drawable);
   const unit = options.unit ?? columnsOf(comparison)[second]?.unit ?? null;
   const size = (row: Record<string, any>): number => Math.max(row[first] ?? 0, row[second] ?? 0);
   const counted = all.filter((row) => size(row) > 0);
@@ -37,7 +36,7 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
   const order = rows.map((row) => String(row.name));
   const values = rows.map((row) => ({
     event: String(row.name), first: scaled(row[first]), second: scaled(row[second]),
-    tip1: row[first] === null ? "not counted" : amount(row[first], unit), tip2: row[second] === null ? "not counted" : amount(row[second], unit),
+    both: `${firstName} ${row[first] === null ? "not counted" : amount(row[first], unit)}, ${secondName} ${row[second] === null ? "not counted" : amount(row[second], unit)}`,
     ratio: row.ratio > 0 ? row.ratio : null, low: row.low > 0 ? row.low : null, high: row.high ?? null,
     words: row.ratio > 0 ? `×${digits(row.ratio)}` : row[first] === null || row[second] === null ? `only in ${row[first] === null ? secondName : firstName}` : `${amount(row[first], unit)} → ${amount(row[second], unit)}`,
     interval: row.low === null || row.low === undefined ? "no repeats, no interval" : `${digits(row.low)} to ${digits(row.high)} (${row.method ?? ""})`,
@@ -47,13 +46,14 @@ export function countsChart(comparison: ColumnTable, options: CountsOptions = {}
   const ratios = logDomain([...values.flatMap(({ ratio, low, high }) => [ratio, low, high]), 0.8, 1.25])!;
   const what = unit === "ns" ? "time" : unit === null || unit === "count" ? "events" : unit;
   const y = { field: "event", type: "nominal", sort: null, scale: { domain: order }, axis: { title: null, grid: false, labelLimit: 210 } };
-  const tips = [{ field: "event" }, { field: "tip1", title: firstName }, { field: "tip2", title: secondName }, { field: "words", title: "ratio" }, { field: "interval", title: "interval of the ratio" }];
+  // Never a name from the input as a tooltip's title: Vega-Lite puts titles into an expression, and a backslash gets out of its quotes.
+  const tips = [{ field: "event" }, { field: "both", title: "values" }, { field: "words", title: "ratio" }, { field: "interval", title: "interval of the ratio" }];
   const total = options.width ?? WIDTH, longest = Math.min(210, Math.max(...order.map((name) => name.length * 6.4), 20));
   const right = 220, left = Math.max(140, total - right - longest - 62);
   const height = Math.max(60, rows.length * 19);
   // Where both stand at one place, the first shows as a ring around the second.
   const together = (row: { first: number | null; second: number | null }): boolean => Math.abs(Math.log(row.first! / row.second!)) * left < 6 * Math.log(range[1] / range[0]);
-  const points = values.flatMap((row) => [{ ...row, side: first, x: row.first, size: together(row) ? 130 : 75 }, { ...row, side: second, x: row.second, size: together(row) ? 45 : 75 }]).filter(({ x }) => x !== null);
+  const points = values.flatMap((row) => [{ ...row, side: firstName, x: row.first, size: together(row) ? 130 : 75 }, { ...row, side: secondName, x: row.second, size: together(row) ? 45 : 75 }]).filter(({ x }) => x !== null);
   return themed(options.title ?? headline(rows, first, second), [
     `Left: ${what} of each side, logarithmic. Right: ${second} / ${first}${rows.some((row) => row.low !== null && row.low !== undefined) ? ", with the interval where there are repeats" : ""}.`,
     rows.length < counted.length && `The ${rows.length} largest of ${counted.length} rows.`,

@@ -45,15 +45,15 @@ export function cpuChart(rows: ColumnTable, options: CpuChartOptions = {}): Char
     const ends = own.map((row) => ({ comm: row.comm, end: row.overhead, all: `${row.overhead.toFixed(row.overhead < 10 ? 2 : 1)} %` }));
     const whole = list.filter((row) => runOf(row) === run).reduce((total, row) => total + row.overhead, 0);
     return {
-      title: { text: `${runs.length > 1 || run !== "run" ? `${run}${part ? ", " : ""}` : ""}${part}${part || runs.length > 1 || run !== "run" ? ": " : "all commands: "}${whole.toFixed(1)} %`, fontSize: 11.5, offset: 4, frame: "group" },
+      title: { text: `${runs.length > 1 || run !== "run" ? `${run}${part ? ", " : ""}` : ""}${part}${part || runs.length > 1 || run !== "run" ? ": " : "all commands: "}${whole.toFixed(1)} %`, fontSize: 11.5, offset: 4, frame: "group", limit: Math.max(80, each) },
       width: Math.max(80, each), height: Math.max(24, order.length * 21),
       layer: [
         {
           data: { values }, mark: { type: "bar" },
           encoding: {
             x: { field: "share", type: "quantitative", stack: "zero", scale: { domain: [0, most * 1.22], nice: false }, axis: { title: bottom ? "share of all samples (%)" : null, labels: bottom, ticks: bottom, tickCount: 5 } },
-            color: { field: "mode", type: "nominal", scale, legend: { values: Object.values(MODES), labelExpr: "{sys: 'host kernel (sys)', usr: 'host user space (usr)', 'guest sys': 'guest kernel (guest sys)', 'guest usr': 'guest user space (guest usr)'}[datum.label]" } },
             order: { field: "order", type: "quantitative" },
+            color: { field: "mode", type: "nominal", scale, legend: { values: Object.values(MODES), labelExpr: "{sys: 'host kernel (sys)', usr: 'host user (usr)', 'guest sys': 'guest kernel (guest sys)', 'guest usr': 'guest user (guest usr)'}[datum.label]" } },
             tooltip: [{ field: "comm", title: "command" }, { field: "mode" }, { field: "shown", title: "share" }, { field: "all", title: "whole row" }],
           },
         },
@@ -71,6 +71,7 @@ export function cpuChart(rows: ColumnTable, options: CpuChartOptions = {}): Char
     "Share of all samples of the recording, by command. Above each panel: the sum of its rows.",
     left > 0 && `${left} command${left === 1 ? "" : "s"} ${largest.size > MOST_COMMANDS && wanted.length === MOST_COMMANDS ? "not among the largest" : `below ${minShare} %`} ${left === 1 ? "is" : "are"} not drawn.`,
   ], {
-    vconcat: parts.map(({ part, rows: list }, i) => ({ hconcat: runs.map((run) => panel(part, list, run, i === parts.length - 1)) })),
+    columns: Math.max(1, runs.length),
+    concat: parts.flatMap(({ part, rows: list }, i) => runs.map((run) => panel(part, list, run, i === parts.length - 1))),
   });
 }

@@ -1,6 +1,6 @@
 import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
-import { amount, colourScale, listed, logDomain, logTimeAxis, reasonColours, rowsOf, runOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
+import { amount, colourScale, legendOf, listed, logDomain, logTimeAxis, reasonColours, rowsOf, runOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 export interface ExitChartOptions extends ChartOptions {
   /** Which times of exitSummary are shown; default handling; one of handling (exit to entry), guest (entry to exit). perf kvm stat has only one: see its column span. */
@@ -42,12 +42,13 @@ export function exitChart(table: ColumnTable, options: ExitChartOptions = {}): C
   const shown = reasons.slice(0, MOST_REASONS);
   const several = runs.length > 1;
   const colour = several
-    ? { field: "run", type: "nominal", scale: runScale(runs), legend: { values: runs, symbolOpacity: 1 } }
+    ? { field: "run", type: "nominal", scale: runScale(runs), legend: legendOf(runs, options.width) }
     : { field: "reason", type: "nominal", scale: colourScale(shown, reasonColours), legend: null };
   const us = (x: number | null): number | null => (x === null || !(x > 0) ? null : x / 1000);
+  const words = (x: number | null): string => (x === null ? "not known" : amount(x, "ns"));
   const values = rows.filter(({ reason }) => shown.includes(reason)).map((row) => ({
     run: row.run, reason: row.reason, count: row.count, exits: amount(row.count, null), low: us(row.low), middle: us(row.middle), high: us(row.high),
-    tipLow: amount(row.low ?? NaN, "ns"), tipMiddle: amount(row.middle ?? NaN, "ns"), tipHigh: row.high === null ? "not known" : amount(row.high, "ns"), share: row.share === null ? "not known" : `${row.share.toFixed(1)} %`,
+    tipLow: words(row.low), tipMiddle: words(row.middle), tipHigh: words(row.high), share: row.share === null ? "not known" : `${row.share.toFixed(1)} %`,
   }));
   const range = logDomain(values.flatMap(({ low, middle, high }) => [low, middle, high])) ?? [1, 10];
   const offset = several ? { yOffset: { field: "run", type: "nominal", scale: { domain: runs, paddingInner: 0.25 } } } : {};

@@ -2,6 +2,7 @@ import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
 import { formatValue, visible } from "../notebook/format.js";
 import { renderChart } from "../notebook/render.js";
+import { textWidth } from "./text-width.js";
 
 /**
  * A Vega-Lite 5 specification and nothing else: edit it, spread it, paste it into a Vega editor. Jupyter shows it through the
@@ -116,7 +117,12 @@ export function colourScale(names: Iterable<string>, meanings: Record<string, st
 
 /** Any number of colours more: turns of the golden angle, so that none comes twice. */
 function further(i: number): string {
-  return `hsl(${((i * 137.508) % 360).toFixed(1)}, 55%, ${38 + ((i * 7) % 30)}%)`;
+  const hue = (i * 137.508) % 360, light = (38 + ((i * 7) % 30)) / 100, strength = 0.55 * Math.min(light, 1 - light);
+  // As the CSS specification turns HSL into RGB; written in hexadecimal, since resvg draws hsl() with decimals black.
+  return `#${[0, 8, 4].map((n) => {
+    const k = (n + hue / 30) % 12;
+    return Math.round(255 * (light - strength * Math.max(-1, Math.min(k - 3, 9 - k, 1)))).toString(16).padStart(2, "0");
+  }).join("")}`;
 }
 
 /** A colour scale for runs. A run whose name only contains virtio or vhost ("icount-vhost") has that one's colour where it is alone in that. */
@@ -155,11 +161,11 @@ function wordsOf(spec: any): string {
 
 /** What all of our specifications begin with. Titles are text: no line breaks or control characters from the input. */
 export function themed(title: string, subtitle: (string | null | undefined | false)[], rest: object): Chart {
-  const lines = subtitle.filter((line): line is string => !!line).flatMap((line) => wrap(plain(line), 128));
+  const lines = subtitle.filter((line): line is string => !!line).flatMap((line) => wrap(plain(line), (text) => textWidth(text, 11)));
   return chart({
     $schema: "https://vega.github.io/schema/vega-lite/v5.json",
     description: plain(title),
-    title: { text: wrap(plain(title), 82), ...(lines.length > 0 ? { subtitle: lines } : {}) },
+    title: { text: wrap(plain(title), (text) => textWidth(text, 14, true)), ...(lines.length > 0 ? { subtitle: lines } : {}) },
     config,
     ...rest,
   });
@@ -167,27 +173,48 @@ export function themed(title: string, subtitle: (string | null | undefined | fal
 
 const plain = (text: string): string => visible(text.replace(/\s+/g, " ")).trim();
 
-/** Lines of at most n characters, cut at blanks where there are some. */
-function wrap(text: string, n: number): string[] {
+/** Lines that fit into a notebook's column, broken at blanks; a word that is longer is cut. */
+function wrap(text: string, width: (text: string) => number): string[] {
   const lines: string[] = [];
   let line = "";
   for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > n) {
+    if (line !== "" && width(`${line} ${word}`) > WIDTH - 20) {
       lines.push(line);
       line = "";
     }
     line = line === "" ? word : `${line} ${word}`;
-    if (line.length > n) line = `${line.slice(0, n - 1)}…`;
+    if (width(line) > WIDTH - 20) {
+      while (width(`${line}…`) > WIDTH - 20) line = Array.from(line).slice(0, -1).join("");
+      line += "…";
+    }
   }
   return [...lines, line];
 }
 
-/** Rows of a table as objects, filter and order kept. @throws OptionError where it lacks one of the columns */
+/**
+ * A name from the input as charts can hold it. A control character makes a picture that nothing can draw; a name that every object has
+ * as a property ("constructor") stops Vega where it groups by name, so that it gets an invisible letter more.
+ */
+export const drawable = (text: string): string => (text in Object.prototype ? `${text}\u2060` : visible(text));
+
+/**
+ * Rows of a table as objects, filter and order kept, texts made drawable.
+ * @throws OptionError where it lacks one of the columns
+ */
 export function rowsOf<T extends object>(table: ColumnTable, asks: string, needs: string[]): T[] {
   if (typeof table?.columnNames !== "function") throw new OptionError(`${asks} takes a table; this is ${table === null ? "null" : typeof table}`);
   const missing = needs.filter((name) => !table.columnNames().includes(name));
   if (missing.length > 0) throw new OptionError(`${asks} needs the columns ${needs.join(", ")}; this table has ${table.columnNames().join(", ") || "none"}`);
-  return table.objects() as T[];
+  const rows = table.objects() as Record<string, unknown>[];
+  for (const row of rows) for (const [name, value] of Object.entries(row)) if (typeof value === "string") row[name] = drawable(value);
+  return rows as T[];
+}
+
+/** A legend above the chart, in as many rows as its names need. */
+export function legendOf(names: string[], width = WIDTH): object {
+  const widest = Math.max(0, ...names.map((name) => Math.min(200, textWidth(name, 11))));
+  const most = Math.max(1, Math.floor((width - 80) / (widest + 34)));
+  return { values: names, symbolOpacity: 1, ...(names.length > most ? { columns: most } : {}) };
 }
 
 /** The name of a run in a chart. */

@@ -48,10 +48,12 @@ export function renderChart(spec: object): RenderedChart {
 }
 
 /** Vega asks how wide a text is, to lay out titles, legends and axes. */
-function measured(item: { fontSize?: number; fontWeight?: string | number }, text: unknown): number {
+function measured(item: { fontSize?: number; fontWeight?: string | number; limit?: number }, text: unknown): number {
   const lines = (Array.isArray(text) ? text : [text ?? ""]).map(String);
   const bold = item.fontWeight === "bold" || Number(item.fontWeight) >= 600;
-  return lines.reduce((widest, line) => Math.max(widest, textWidth(line, item.fontSize ?? 11, bold)), 0);
+  const widest = lines.reduce((most, line) => Math.max(most, textWidth(line, item.fontSize ?? 11, bold)), 0);
+  // Vega cuts a text off at its limit.
+  return (item.limit ?? 0) > 0 ? Math.min(widest, item.limit!) : widest;
 }
 
 /**
