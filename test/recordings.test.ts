@@ -27,6 +27,17 @@ async function expectWhole(path: string): Promise<void> {
   const a = kl.accounting(result);
   expect(a.rows + a.continuation + a.header + a.notUnderstood).toBe(a.lines);
   expect(a.unknown, `lines not understood in ${path}`).toEqual([]);
+  for (const table of tablesOf(result)) {
+    const undescribed = kl.describe(table).objects().filter((column: any) => column.type === "" || column.meaning === "" || column.meaning === "made in this notebook");
+    expect(undescribed, `columns of ${path} that nothing describes`).toEqual([]);
+  }
+}
+
+/** Every table that a result holds. */
+function tablesOf(result: any): kl.ColumnTable[] {
+  if (result instanceof kl.ColumnTable) return [result];
+  if ("eventNames" in result) return [result.events, result.lost, ...result.eventNames.map((event: string) => result.of(event))];
+  return [result.samples, result.stacks, result.frames, result.events, result.lost];
 }
 
 describe("every recording loads with nothing left over", () => {
