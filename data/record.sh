@@ -354,7 +354,7 @@ stop_guest_perf() {
 
 cleanup() {
   rc=$?
-  trap '' INT TERM HUP
+  trap '' INT TERM HUP PIPE
   trap - EXIT
   [ -n "$child" ] && end_group "$child"
   stop_guest_perf
@@ -366,7 +366,9 @@ cleanup() {
 }
 
 interrupted() {
-  printf 'record.sh: interrupted; tracing is put back as it was\n' >&2
+  # Whoever read our output may be gone; to write to it must not end us before cleanup.
+  trap '' INT TERM HUP PIPE
+  printf 'record.sh: interrupted; tracing is put back as it was\n' 2>/dev/null >&2
   printf '## interrupted\n' >>commands.txt
   exit "$1"
 }
@@ -554,6 +556,7 @@ record() {
     trap 'interrupted 130' INT
     trap 'interrupted 143' TERM
     trap 'interrupted 129' HUP
+    trap 'interrupted 141' PIPE
     : >commands.txt
     if [ -z "$WORKLOAD" ] && ! iperf3_listens; then
       iperf3 -s >/dev/null 2>&1 &

@@ -115,15 +115,39 @@ const root = process.getuid?.() === 0;
 const mounted = root && !existsSync(`${TRACEFS}/tracing_on`) && spawnSync("mount", ["-t", "tracefs", "nodev", TRACEFS]).status === 0;
 const whyNot = [
   !root && "root", !existsSync(`${TRACEFS}/events/sched`) && "tracefs", !existsSync("/dev/kvm") && "/dev/kvm",
-  ...["perf", "iperf3", "setsid", "timeout"].map((tool) => !have(tool) && tool),
+  ...["iperf3", "setsid", "timeout"].map((tool) => !have(tool) && tool),
+  spawnSync("perf", ["stat", "-a", "-e", "kvm:kvm_exit", "--", "true"]).status !== 0 && "perf with events of kvm",
+  root && existsSync(`${TRACEFS}/set_event`) && readFileSync(`${TRACEFS}/set_event`, "utf8") !== "" && "tracing that nobody uses",
 ].filter(Boolean).join(", ");
+if (whyNot !== "" && mounted) spawnSync("umount", [TRACEFS]);
 
 describe.skipIf(whyNot !== "")(`record.sh on this machine as host and guest${whyNot === "" ? "" : ` (needs ${whyNot})`}`, () => {
   afterAll(() => { if (mounted) spawnSync("umount", [TRACEFS]); });
 
   const tracing = () => ["set_event", "current_tracer", "tracing_on", "kprobe_events"]
     .map((file) => existsSync(`${TRACEFS}/${file}`) ? readFileSync(`${TRACEFS}/${file}`, "utf8") : "");
-  const ours = () => spawnSync("ps", ["-eo", "args"], { encoding: "utf8" }).stdout.split("\n").filter((line) => line.includes(dir) || /perf record .*perf\.data\.(host|XXXX)|sleep 98765/.test(line));
+  // A load that hangs, recognisable as ours.
+  const LOAD = ["sleep", String(900_000 + process.pid % 90_000)];
+  const processes = (pattern: RegExp) => spawnSync("ps", ["-eo", "pid,args"], { encoding: "utf8" }).stdout.split("\n").filter((line) => pattern.test(line));
+  const ours = () => processes(new RegExp(`${dir}|${LOAD.join(" ")}`));
+
+  /** Starts one step with a load that hangs, interrupts it when it is under way, gives its exit code. */
+  async function interrupt(step: string, signal: NodeJS.Signals, underWay: () => boolean, deaf = false): Promise<number | null> {
+    const child = spawn("sh", [SCRIPT, "--steps", step, "guest", join(dir, `${step}-${signal}-${deaf}`), "--", ...LOAD], { env: { ...process.env, PATH: path }, cwd: dir });
+    const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
+    try {
+      for (let i = 0; i < 300 && !underWay(); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+      expect(underWay()).toBe(true);
+    } finally {
+      if (deaf) { // as where tee is killed by the same Ctrl-C
+        child.stdout.destroy();
+        child.stderr.destroy();
+      }
+      child.kill(signal);
+      await ended;
+    }
+    return ended;
+  }
 
   it("records a folder that loadRun reads", async () => {
     const before = tracing();
@@ -152,30 +176,20 @@ describe.skipIf(whyNot !== "")(`record.sh on this machine as host and guest${why
     expect(again.stderr).toBe(`record.sh: '${to}' is not empty; name a new folder\n`);
   });
 
-  it.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("leaves no tracing on and nothing running after %s", async (signal) => {
+  it.each([["SIGINT", false], ["SIGTERM", false], ["SIGHUP", false], ["SIGTERM", true]] as const)("leaves no tracing on and nothing running after %s (nobody reads its output: %s)", async (signal, deaf) => {
     const before = tracing();
-    const to = join(dir, signal);
-    const child = spawn("sh", [SCRIPT, "--steps", "trace-cmd", "guest", to, "--", "sleep", "98765"], { env: { ...process.env, PATH: path }, cwd: dir });
-    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-    const hangs = () => readFileSync(`${TRACEFS}/set_event`, "utf8") !== "" && ours().some((line) => line.startsWith("sleep 98765"));
-    for (let i = 0; i < 600 && !hangs(); i++) await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(hangs()).toBe(true);
-    child.kill(signal);
-    expect(await ended).toBe({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[signal]);
+    const code = await interrupt("trace-cmd", signal, () => readFileSync(`${TRACEFS}/set_event`, "utf8") !== "" && processes(new RegExp(`^ *\\d+ ${LOAD.join(" ")}$`)).length > 0, deaf);
+    expect(code).toBe({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[signal]);
     expect(tracing()).toEqual(before);
     expect(ours()).toEqual([]);
-    expect(readFileSync(join(to, "commands.txt"), "utf8")).toMatch(/## interrupted\n$/);
+    expect(readFileSync(join(dir, `trace-cmd-${signal}-${deaf}`, "commands.txt"), "utf8")).toMatch(/## interrupted\n$/);
   });
 
   it("ends perf in the guest too when it is interrupted", async () => {
-    const child = spawn("sh", [SCRIPT, "--steps", "perf-script", "guest", join(dir, "perf"), "--", "sleep", "98765"], { env: { ...process.env, PATH: path }, cwd: dir });
-    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-    const perfs = () => spawnSync("ps", ["-eo", "args"], { encoding: "utf8" }).stdout.split("\n").filter((line) => /^perf record -a -g -F99 -o (perf\.data\.host|\/tmp\/perf\.data\.)/.test(line));
-    for (let i = 0; i < 300 && perfs().length < 2; i++) await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(perfs().length).toBe(2);
-    child.kill("SIGTERM");
-    expect(await ended).toBe(143);
-    expect(perfs()).toEqual([]);
+    const inGuest = /perf record -a -g -F99 -o \/tmp\/perf\.data\./, before = processes(inGuest);
+    const onHost = new RegExp(`^ *\\d+ perf record -a -g -F99 -o perf\\.data\\.host -- ${LOAD.join(" ")}`);
+    expect(await interrupt("perf-script", "SIGTERM", () => processes(onHost).length > 0 && processes(inGuest).length > before.length)).toBe(143);
+    expect(processes(inGuest)).toEqual(before);
     expect(ours()).toEqual([]);
   });
 
