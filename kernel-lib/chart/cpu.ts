@@ -51,7 +51,7 @@ export function cpuChart(rows: ColumnTable, options: CpuChartOptions = {}): Char
         {
           data: { values }, mark: { type: "bar" },
           encoding: {
-            x: { field: "share", type: "quantitative", stack: "zero", scale: { domain: [0, most * 1.22], nice: false }, axis: { title: bottom ? "share of all samples (%)" : null, labels: bottom, ticks: bottom, tickCount: 5 } },
+            x: { field: "share", type: "quantitative", stack: "zero", scale: { domain: [0, most * 1.22], nice: false }, axis: { title: bottom ? "share of all samples (%)" : null, labels: bottom, ticks: bottom, ...(most > 80 ? { values: [0, 20, 40, 60, 80, 100] } : { tickCount: 5 }) } },
             order: { field: "order", type: "quantitative" },
             color: { field: "mode", type: "nominal", scale, legend: { values: Object.values(MODES), labelExpr: "{sys: 'host kernel (sys)', usr: 'host user (usr)', 'guest sys': 'guest kernel (guest sys)', 'guest usr': 'guest user (guest usr)'}[datum.label]" } },
             tooltip: [{ field: "comm", title: "command" }, { field: "mode" }, { field: "shown", title: "share" }, { field: "all", title: "whole row" }],

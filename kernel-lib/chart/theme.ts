@@ -165,7 +165,7 @@ export function themed(title: string, subtitle: (string | null | undefined | fal
   return chart({
     $schema: "https://vega.github.io/schema/vega-lite/v5.json",
     description: plain(title),
-    title: { text: wrap(plain(title), (text) => textWidth(text, 14, true)), ...(lines.length > 0 ? { subtitle: lines } : {}) },
+    title: { text: balanced(plain(title), (text) => textWidth(text, 14, true)), ...(lines.length > 0 ? { subtitle: lines } : {}) },
     config,
     ...rest,
   });
@@ -174,21 +174,33 @@ export function themed(title: string, subtitle: (string | null | undefined | fal
 const plain = (text: string): string => visible(text.replace(/\s+/g, " ")).trim();
 
 /** Lines that fit into a notebook's column, broken at blanks; a word that is longer is cut. */
-function wrap(text: string, width: (text: string) => number): string[] {
+function wrap(text: string, width: (text: string) => number, room = WIDTH - 20): string[] {
   const lines: string[] = [];
   let line = "";
   for (const word of text.split(" ")) {
-    if (line !== "" && width(`${line} ${word}`) > WIDTH - 20) {
+    if (line !== "" && width(`${line} ${word}`) > room) {
       lines.push(line);
       line = "";
     }
     line = line === "" ? word : `${line} ${word}`;
-    if (width(line) > WIDTH - 20) {
-      while (width(`${line}…`) > WIDTH - 20) line = Array.from(line).slice(0, -1).join("");
+    if (width(line) > room) {
+      line = line.slice(0, room);
+      while (width(`${line}…`) > room) line = Array.from(line).slice(0, -1).join("");
       line += "…";
     }
   }
   return [...lines, line];
+}
+
+/** The same, in lines of about one length, so that no last word stands alone. */
+function balanced(text: string, width: (text: string) => number): string[] {
+  let lines = wrap(text, width);
+  for (let room = WIDTH - 40; room > WIDTH / 2; room -= 20) {
+    const narrower = wrap(text, width, room);
+    if (narrower.length > lines.length || narrower.some((line) => line.endsWith("…"))) break;
+    lines = narrower;
+  }
+  return lines;
 }
 
 /**

@@ -34,6 +34,9 @@ describe("a chart", () => {
     for (const line of title.text) expect(textWidth(line, 14, true)).toBeLessThanOrEqual(720);
     // A word that no line holds is cut.
     expect(themed("w".repeat(500), [], {}).title.text[0]).toMatch(/^w{50,}…$/);
+    // Of about one length, so that no last word stands alone.
+    const [first, second] = title.text.map((line: string) => textWidth(line, 14, true));
+    expect(second / first).toBeGreaterThan(0.7);
     expect(title.subtitle).toEqual(["one"]);
   });
 });
