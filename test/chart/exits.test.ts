@@ -11,7 +11,7 @@ const stat = (mode: string) => fromPerfKvmStat(readFileSync(join(DATA, "talk", m
 const talk = ["virtio", "vhost"].map((mode) => stat(mode).derive({ run: escape(() => mode) })).reduce((a, b) => a.concat(b));
 const barsOf = (chart: ReturnType<typeof exitChart>) => dataOf(chart).map((row) => [row.run, row.reason, row.count]);
 
-// Printed by perf 5.15 on x86, from the wiki page of perf's kvm command; the times are made up.
+// Made up, in the shape of perf kvm stat report: there is no recording of an x86 host. Only its exit reasons matter here.
 const x86 = `             VM-EXIT    Samples  Samples%     Time%    Min Time    Max Time         Avg time
 
                  HLT       1024    50.00%    99.00%      3.00us  40000.00us   2000.00us ( +-   2.00% )
