@@ -46,7 +46,7 @@ export function flameGraph(stacks: ColumnTable, options: FlameGraphOptions = {})
   const words = pruned(root, least, left, unit);
   return flame(title, words, values, options, {
     scale: colourScale(kinds, frameColours), field: "kind", type: "nominal",
-    legend: { values: kinds.filter((kind) => kind !== "all"), labelExpr: "{kernel: 'host kernel', user: 'host user space', guest: 'guest', idle: 'idle', vhost: 'vhost worker', QEMU: 'QEMU', process: 'other process'}[datum.label]" },
+    legend: kinds.length < 2 ? null : { values: kinds.filter((kind) => kind !== "all"), labelExpr: "{kernel: 'host kernel', user: 'host user space', guest: 'guest', idle: 'idle', vhost: 'vhost worker', QEMU: 'QEMU', process: 'other process'}[datum.label]" },
   }, [{ field: "weight", title: unit === "ns" ? "CPU time" : "weight" }, { field: "total", title: "of all" }, { field: "ofParent", title: "of its caller" }, { field: "kind" }]);
 }
 
@@ -130,13 +130,14 @@ function flame(title: string, subtitle: (string | false)[], values: { depth: num
       {
         // The share of what was found: frames in frames count once. They nest, so in the order of their begins each adds what reaches beyond all before it.
         transform: [
-          { filter: found },
+          { calculate: `${found} ? 1 : 0`, as: "hit" },
+          { calculate: "datum.hit * datum.x1", as: "end" },
           // Vega takes window frames by their absolute value, so "all before" is the row before's "all up to here".
-          { window: [{ op: "max", field: "x1", as: "upTo" }], frame: [null, 0], sort: [{ field: "x0", order: "ascending" }, { field: "depth", order: "ascending" }] },
+          { window: [{ op: "max", field: "end", as: "upTo" }], frame: [null, 0], sort: [{ field: "x0", order: "ascending" }, { field: "depth", order: "ascending" }] },
           { window: [{ op: "lag", field: "upTo", as: "reached" }], sort: [{ field: "x0", order: "ascending" }, { field: "depth", order: "ascending" }] },
-          { calculate: "max(0, datum.x1 - max(datum.x0, isValid(datum.reached) ? datum.reached : 0))", as: "adds" },
-          { aggregate: [{ op: "sum", field: "adds", as: "found" }, { op: "count", as: "frames" }] },
-          { calculate: "search === '' ? '' : 'found: ' + format(datum.frames || 0, ',') + ' frames, ' + format(datum.found || 0, '.1%')", as: "words" },
+          { calculate: "datum.hit * max(0, datum.x1 - max(datum.x0, isValid(datum.reached) ? datum.reached : 0))", as: "adds" },
+          { aggregate: [{ op: "sum", field: "adds", as: "found" }, { op: "sum", field: "hit", as: "frames" }] },
+          { calculate: "search === '' ? '' : 'found: ' + format(datum.frames, ',') + ' frames, ' + format(datum.found, '.1%')", as: "words" },
         ],
         mark: { type: "text", align: "right", baseline: "bottom", x: width, y: -3, fontSize: 11, fontWeight: "bold", color: "#a000a0" },
         encoding: { text: { field: "words" } },
@@ -192,8 +193,8 @@ function kindsOf(frames: string[], guestSide: boolean): string[] {
     const name = unmarked(frame);
     if (IDLE.has(original(name))) return "idle";
     if (guest) return "guest";
-    if (!kernel && (marked ? frame.endsWith("_[k]") : syscallFrame.test(name) || ENTRY.test(name))) kernel = true;
-    return kernel ? "kernel" : "user";
+    if (!marked && (syscallFrame.test(name) || ENTRY.test(name))) kernel = true;
+    return kernel || (marked && frame.endsWith("_[k]")) ? "kernel" : "user";
   });
 }
 
@@ -211,15 +212,15 @@ function layOut(root: Node, { minShare = 0.15 }: FlameGraphOptions): { drawn: Dr
   let least = (root.value * minShare) / 100;
   const enough = sizes.filter((size) => size >= least && size > 0).sort((a, b) => b - a);
   if (enough.length > MOST_FRAMES) least = enough[MOST_FRAMES - 1] * (1 + 1e-9);
-  const drawn: Drawn[] = [];
+  const drawn: Drawn[] = [], whole = root.value || 1;
   const place = (node: Node, parent: Node | null, at: number): void => {
-    drawn.push({ node, parent, x0: rounded(at / root.value), x1: rounded((at + node.value) / root.value) });
+    drawn.push({ node, parent, x0: rounded(at / whole), x1: parent ? rounded((at + node.value) / whole) : 1 });
     for (const child of [...node.children.values()].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))) {
       if (child.value >= least && child.value > 0) place(child, node, at);
       at += child.value;
     }
   };
-  if (root.value > 0) place(root, null, 0);
+  place(root, null, 0);
   return { drawn, least, left: root.value > 0 ? all - drawn.length : 0 };
 }
 const rounded = (x: number): number => Math.round(x * 1e7) / 1e7;

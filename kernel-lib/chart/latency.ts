@@ -1,7 +1,8 @@
 import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
+import { visible } from "../notebook/format.js";
 import { textWidth } from "./text-width.js";
-import { colourScale, logTimeAxis, reasonColours, rowsOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
+import { colourScale, legendOf, logTimeAxis, reasonColours, rowsOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 export interface LatencyChartOptions extends ChartOptions {
   /** Which span, a column in ns; default handling (exit to next entry); guest is from entry to exit. Any other column in ns will do. */
@@ -32,6 +33,12 @@ export function latencyChart(exits: ColumnTable, options: LatencyChartOptions = 
   interface Group { by: string; run: string; n: number; zero: number; counts: Map<number, number> }
   const groups = new Map<string, Map<string, Group>>();
   let nulls = 0, total = 0;
+  const cleaned = new Map<unknown, string>();
+  const clean = (name: unknown): string => {
+    let text = cleaned.get(name);
+    if (text === undefined) cleaned.set(name, (text = visible(String(name))));
+    return text;
+  };
   exits.scan((row, data: any) => {
     const x = data[span].at(row) as number | null;
     total++;
@@ -39,7 +46,7 @@ export function latencyChart(exits: ColumnTable, options: LatencyChartOptions = 
       nulls++;
       return;
     }
-    const name = String(data[by].at(row) ?? "unknown"), run = hasRun ? String(data.run.at(row) ?? "run") : "";
+    const name = clean(data[by].at(row) ?? "unknown"), run = hasRun ? clean(data.run.at(row) ?? "run") : "";
     let runs = groups.get(name);
     if (!runs) groups.set(name, (runs = new Map()));
     let group = runs.get(run);
@@ -86,7 +93,7 @@ export function latencyChart(exits: ColumnTable, options: LatencyChartOptions = 
           encoding: {
             x: { field: "x", type: "quantitative", scale: { type: "log", domain, nice: false }, axis: bottom ? logTimeAxis(span in WORDS ? "time" : span, domain) : { ...logTimeAxis("", domain), title: null, labels: false, ticks: false } },
             y: { field: "share", type: "quantitative", stack: null, axis: null },
-            color: { field, type: "nominal", scale, legend: runs && names.length > 1 ? { values: names } : null },
+            color: { field, type: "nominal", scale, legend: runs && names.length > 1 ? legendOf(names, plot) : null },
           },
         },
         // Wider than the steps and unseen: what the pointer meets.

@@ -28,8 +28,8 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   const side = Math.max(60, ...names.map((name) => textWidth(name, 11, true))) + 12;
   const plot = (options.width ?? WIDTH) - Math.min(side, 240) - 24;
 
-  // Names of points stand to the right of a line, above their lane's bar. From right to left, each on the lowest level on which it meets no other;
-  // so no line crosses a name. The axis goes on where the last names need room.
+  // Names of points stand to the right of a line, above their lane's bar. From right to left, each above
+  // all those whose line would go through it. The axis goes on where the last names need room.
   interface Label { ns: number; text: string; lane: string; level: number; time: string; wide: number }
   const points = rows.filter(({ kind }) => kind === "event" || kind === "wake");
   const named = lanes.flatMap((lane) => grouped(points.filter((row) => row.lane === lane).sort((a, b) => a.start - b.start)).map((row): Label => {
@@ -45,8 +45,7 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   const levels = new Map<string, number>();
   for (const label of named.reverse()) {
     const ends = pixel(label.ns) + label.wide;
-    const taken = new Set(labels.filter((other) => other.lane === label.lane && pixel(other.ns) < ends).map(({ level }) => level));
-    while (taken.has(label.level)) label.level++;
+    label.level = labels.reduce((most, other) => (other.lane === label.lane && pixel(other.ns) < ends ? Math.max(most, other.level + 1) : most), 0);
     if (label.level >= MOST_LEVELS || labels.length >= MOST_LABELS) continue;
     labels.push(label);
     levels.set(label.lane, Math.max(levels.get(label.lane) ?? 0, label.level + 1));
@@ -97,7 +96,7 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
         data: { values: spans }, mark: { type: "rect", clip: true, stroke: "#ffffff", strokeWidth: 0.5 },
         encoding: {
           x: x("from"), x2: { field: "to" }, y: y("y"), y2: { field: "y2" },
-          color: { field: "does", type: "nominal", scale: colourScale(kinds, spanColours), legend: { values: kinds } },
+          color: { field: "does", type: "nominal", scale: colourScale(kinds, spanColours), legend: kinds.length > 0 ? { values: kinds } : null },
           tooltip: [{ field: "lane", title: "thread" }, { field: "does" }, { field: "label" }, { field: "start", title: "begins" }, { field: "length", title: "takes" }],
         },
       },

@@ -1,6 +1,6 @@
 import type { ColumnTable } from "arquero";
 import { formatValue } from "../notebook/format.js";
-import { amount, colourScale, listed, logDomain, logTimeAxis, rowsOf, runScale, stageColours, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
+import { amount, colourScale, legendOf, listed, logDomain, logTimeAxis, rowsOf, runScale, stageColours, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 interface Row { run?: string | null; backend?: string | null; index: number; stage: string; n: number; p50: number | null; p90: number | null; p99: number | null; whole: number; mean: number | null; share: number | null }
 
@@ -39,7 +39,7 @@ export function stageChart(stages: ColumnTable, options: ChartOptions = {}): Cha
   const stagesBelow = order.filter((stage) => spread.some((row) => row.stage === stage));
   const longest = Math.min(215, Math.max(60, ...order.map((stage) => stage.length * 6.3)));
   const plot = (options.width ?? WIDTH) - longest - 30;
-  const runColour = { field: "name", type: "nominal", scale: runScale(names), legend: { values: names, title: null, symbolOpacity: 1 } };
+  const runColour = { field: "name", type: "nominal", scale: runScale(names), legend: names.length > 0 ? legendOf(names, plot) : null };
   const tips = [{ field: "name", title: "run" }, { field: "stage" }, { field: "n", title: "kicks" }, { field: "t50", title: "median" }, { field: "t90", title: "90th percentile" }, { field: "t99", title: "99th percentile" }];
   const y = { field: "name", type: "nominal", sort: null, scale: { domain: names, paddingInner: 0.25, paddingOuter: 0.1 }, axis: { title: null } };
   const scaled = way.map((row) => ({ ...row, from: row.from / size, to: row.to / size }));
@@ -54,7 +54,7 @@ export function stageChart(stages: ColumnTable, options: ChartOptions = {}): Cha
             data: { values: scaled }, mark: { type: "bar", stroke: "#ffffff", strokeWidth: 0.6 },
             encoding: {
               x: { field: "from", type: "quantitative", scale: { domain: [0, (most / size) * 1.12], nice: false }, axis: { title: `time since the exit (${unit})`, tickCount: 8 } }, x2: { field: "to" },
-              color: { field: "stage", type: "nominal", scale: colourScale(shownStages, stageColours), legend: { values: shownStages, columns: 2, title: null, labelLimit: 230 } },
+              color: { field: "stage", type: "nominal", scale: colourScale(shownStages, stageColours), legend: shownStages.length > 0 ? { values: shownStages, columns: 2, labelLimit: 210 } : null },
               tooltip: [{ field: "name", title: "run" }, { field: "stage" }, { field: "mean" }, { field: "share", title: "share of the way" }, { field: "whole", title: "whole chains" }],
             },
           },
