@@ -19,6 +19,16 @@ type Danfo = { DataFrame: new (data: unknown[][], options: { columns: string[]; 
 
 let danfo: Danfo | null = null;
 
+/** Whether danfojs-node is there, without loading it. */
+export function hasDanfo(): boolean {
+  try {
+    createRequire(import.meta.url).resolve("danfojs-node");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Loads danfo on first use: it takes over a second, and most people do without. */
 function needDanfo(): Danfo {
   if (danfo) return danfo;

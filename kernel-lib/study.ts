@@ -47,24 +47,26 @@ interface Repeats {
 interface Kind<T> {
   /** File names, without .gz and .zst; the first that is there is taken. */
   files: string[];
+  /** Step of data/record.sh that makes it; left out for what a host is not asked for, which is not missed either. */
+  step?: string;
   /** File names of repeats, which may include the file above. */
   repeats?: RegExp;
   load(path: string, options: LoadOptions): Promise<T>;
 }
 
 const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
-  iperf3: { files: ["iperf3.json", "iperf3.txt"], repeats: /^iperf3-(run|ab)\d+\.json$/, load: loadIperf3 },
-  perfStat: { files: ["perf-stat.txt", "perf-stat.json", "perf-stat.csv"], repeats: /^perf-stat-(run|ab)\d+\.txt$/, load: loadPerfStat },
-  kvmStat: { files: ["perf-kvm-stat.txt"], repeats: /^perf-kvm-stat(-r\d+)?\.txt$/, load: loadPerfKvmStat },
-  virtiostat: { files: ["virtiostat.txt"], load: loadVirtiostat },
-  kvmexit: { files: ["kvmexit.txt"], load: loadKvmexit },
-  functions: { files: ["perf-kvm-report.txt"], load: loadPerfReport },
-  byCommand: { files: ["perf-kvm-report-comm.txt"], load: loadPerfReport },
+  iperf3: { files: ["iperf3.json", "iperf3.txt"], step: "iperf3", repeats: /^iperf3-(run|ab)\d+\.json$/, load: loadIperf3 },
+  perfStat: { files: ["perf-stat.txt", "perf-stat.json", "perf-stat.csv"], step: "perf-stat", repeats: /^perf-stat-(run|ab)\d+\.txt$/, load: loadPerfStat },
+  kvmStat: { files: ["perf-kvm-stat.txt"], step: "perf-kvm-stat", repeats: /^perf-kvm-stat(-r\d+)?\.txt$/, load: loadPerfKvmStat },
+  virtiostat: { files: ["virtiostat.txt"], step: "virtiostat", load: loadVirtiostat },
+  kvmexit: { files: ["kvmexit.txt"], step: "kvmexit", load: loadKvmexit },
+  functions: { files: ["perf-kvm-report.txt"], step: "perf-kvm-report", load: loadPerfReport },
+  byCommand: { files: ["perf-kvm-report-comm.txt"], step: "perf-kvm-report", load: loadPerfReport },
   idleFunctions: { files: ["perf-kvm-report-idle.txt"], load: loadPerfReport },
   afterExclusion: { files: ["perf-kvm-report-after-exclusion.txt"], load: loadPerfReport },
-  trace: { files: ["trace-cmd.nsec.txt", "trace-cmd.txt"], repeats: /^trace-cmd(-r\d+)?\.nsec\.txt$/, load: loadTraceCmd },
-  hostProfile: { files: ["perf-script-host.txt"], load: loadPerfScript },
-  guestProfile: { files: ["perf-script-guest.txt"], load: loadPerfScript },
+  trace: { files: ["trace-cmd.nsec.txt", "trace-cmd.txt"], step: "trace-cmd", repeats: /^trace-cmd(-r\d+)?\.nsec\.txt$/, load: loadTraceCmd },
+  hostProfile: { files: ["perf-script-host.txt"], step: "perf-script", load: loadPerfScript },
+  guestProfile: { files: ["perf-script-guest.txt"], step: "perf-script", load: loadPerfScript },
   threads: { files: ["environment.txt"], load: loadThreadList },
   commands: { files: ["commands.txt"], load: loadCommands },
 };
@@ -80,7 +82,7 @@ export const overviewColumns = {
   lost: { type: "number", unit: "count", meaning: "Places at which the recorder lost events.", null: "the format cannot say, or it is not loaded" },
   lines: { type: "number", unit: "count", meaning: "Lines of text.", null: "not loaded" },
   not_understood: { type: "number", unit: "count", meaning: "Lines that the parser did not understand.", null: "not loaded" },
-  note: { type: "string", unit: null, meaning: "What is wrong with it, or how to make it.", null: "nothing is wrong" },
+  note: { type: "string", unit: null, meaning: "What is wrong with it, or how to make it.", null: "there is nothing to say" },
 } as const satisfies Columns;
 
 /** The recordings of one run. Asking for one that is missing throws a MissingFileError that says how to make it. */
@@ -161,7 +163,7 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
       if (file) {
         const result = await read(file, kind, recording);
         if (result) loaded.set(recording, result);
-      } else overview.push({ run: name, recording, file: kind.files[0], state: "missing", ...blank });
+      } else if (kind.step) overview.push({ run: name, recording, file: kind.files[0], state: "missing", ...blank, note: `data/record.sh --steps ${kind.step} makes it` });
       if (!kind.repeats || !wantRepeats) continue;
       // In the order in which they were made: the file without a number is the first.
       const number = (file: string) => Number(/(?:-r|run|ab)(\d+)\./.exec(file)?.[1] ?? 1);
@@ -188,7 +190,7 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
 
 function missing(recording: RecordingName, run: string, dir: string, only: RecordingName[]): never {
   if (!only.includes(recording)) throw new MissingFileError(`${recording} of run ${run} was left out; add it to only: [${[...only, recording].map((name) => JSON.stringify(name)).join(", ")}]`);
-  throw new MissingFileError(`run ${run} has no ${recording}: ${dir} holds no readable ${kinds[recording].files.join(" or ")}; make it with data/record.sh GUEST DIR`);
+  throw new MissingFileError(`run ${run} has no ${recording}: ${dir} holds no readable ${kinds[recording].files.join(" or ")}${kinds[recording].step ? `; make it with data/record.sh --steps ${kinds[recording].step} GUEST DIR` : ""}`);
 }
 
 /**

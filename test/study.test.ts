@@ -17,9 +17,9 @@ describe("loadRun", () => {
     expect(run.perfStat.filter((d: any) => d.event === "kvm:kvm_exit").array("value")).toEqual([7348]);
     expect(run.has("functions")).toBe(false);
     const missing = run.overview.filter((d: any) => d.state === "missing").array("recording");
-    expect(missing).toEqual(["kvmexit", "functions", "hostProfile", "guestProfile", "threads"]);
+    expect(missing).toEqual(["kvmexit", "functions", "hostProfile", "guestProfile"]);
     expect(() => run.functions).toThrow(kl.MissingFileError);
-    expect(() => run.functions).toThrow(/run vhost has no functions: .*vhost holds no readable perf-kvm-report\.txt; make it with data\/record\.sh/);
+    expect(() => run.functions).toThrow(/run vhost has no functions: .*vhost holds no readable perf-kvm-report\.txt; make it with data\/record\.sh --steps perf-kvm-report GUEST DIR/);
   });
 
   it("loads packed files, repeats, and accounts for each", async () => {
