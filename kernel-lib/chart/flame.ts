@@ -42,7 +42,7 @@ export function flameGraph(stacks: ColumnTable, options: FlameGraphOptions = {})
     total: percent(node.value, root.value), ofParent: parent ? percent(node.value, parent.value) : "100 %",
   }));
   const top = [...root.children.values()].sort((a, b) => b.value - a.value).slice(0, 3).map((node) => `${node.label} ${percent(node.value, root.value)}`);
-  const title = options.title ?? (root.value > 0 ? `Where the CPU time goes${underWords(options.under)}: ${listed(top)}` : `No stacks${underWords(options.under)}`);
+  const title = options.title ?? (root.value > 0 ? `Where the CPU time goes${underWords(options.under)}${top.length > 1 || options.under === undefined ? `: ${listed(top)}` : ""}` : `No stacks${underWords(options.under)}`);
   const words = pruned(root, least, left, unit);
   return flame(title, words, values, options, {
     scale: colourScale(kinds, frameColours), field: "kind", type: "nominal",

@@ -4,7 +4,7 @@ import { textWidth } from "./text-width.js";
 
 interface Row { lane: string; start: number; end: number | null; kind: string; label: string; to: string | null }
 
-const BAR = 16, LEVEL = 13, GAP = 14, LETTERS = 9.5, MOST_LEVELS = 14, MOST_LABELS = 60, MOST_ROWS = 1500;
+const BAR = 16, LEVEL = 13, HEAD = 10, GAP = 10, LETTERS = 9.5, MOST_LEVELS = 14, MOST_LABELS = 60, MOST_ROWS = 1500;
 const DOES: Record<string, string> = { run: "runs on the host", guest: "in the guest", halt: "asleep" };
 
 /**
@@ -32,7 +32,7 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   // all those whose line would go through it. The axis goes on where the last names need room.
   interface Label { ns: number; text: string; lane: string; level: number; time: string; wide: number }
   const points = rows.filter(({ kind }) => kind === "event" || kind === "wake");
-  const named = lanes.flatMap((lane) => grouped(points.filter((row) => row.lane === lane).sort((a, b) => a.start - b.start)).map((row): Label => {
+  const named = lanes.flatMap((lane) => grouped(points.filter((row) => row.lane === lane).sort((a, b) => a.start - b.start), rows.filter((row) => row.lane === lane && row.end !== null).map(({ start }) => start)).map((row): Label => {
     const text = row.label.length > 44 ? `${row.label.slice(0, 43)}…` : row.label;
     return { ns: row.start, text, lane, level: 0, time: us(row.start), wide: textWidth(text, LETTERS) + 9 };
   }));
@@ -56,7 +56,7 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   const bar = new Map<string, number>();
   let height = 6;
   for (const lane of lanes) {
-    height += (levels.get(lane) ?? 0) * LEVEL + 4;
+    height += (levels.get(lane) ?? 0) * LEVEL + HEAD;
     bar.set(lane, height);
     height += BAR + GAP;
   }
@@ -73,7 +73,7 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
     return { inside: pixel(cuts[at]) - pixel(cuts[at - 1]) > textWidth(row.label, LETTERS) + 6 ? row.label : "", middle: (cuts[at] + cuts[at - 1]) / 2000 };
   }
   const marks = points.map((row) => ({ lane: row.lane, at: row.start / 1000, label: row.label, time: us(row.start), y: bar.get(row.lane)!, y2: bar.get(row.lane)! + BAR, woken: row.to ?? "" }));
-  const texts = labels.map(({ ns, text, lane, level, time }) => ({ at: ns / 1000, text, lane, time, y: bar.get(lane)! - 8 - level * LEVEL, foot: bar.get(lane)! }));
+  const texts = labels.map(({ ns, text, lane, level, time }) => ({ at: ns / 1000, text, lane, time, y: bar.get(lane)! - HEAD - 4 - level * LEVEL, foot: bar.get(lane)! }));
   const arrows = rows.filter((row) => row.kind === "wake" && row.to !== null && row.to !== row.lane && bar.has(row.to)).map((row) => {
     const down = bar.get(row.to!)! > bar.get(row.lane)!;
     return { at: row.start / 1000, from: bar.get(row.lane)! + (down ? BAR : 0), to: bar.get(row.to!)! + (down ? -4 : BAR + 4), tip: bar.get(row.to!)! + (down ? -4 : BAR + 4), angle: down ? 180 : 0, label: `${row.lane} wakes ${row.to}`, time: us(row.start) };
@@ -104,24 +104,24 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
       { data: { values: texts }, mark: { type: "rule", color: "#9a9a9a", strokeWidth: 0.8, clip: true }, encoding: { x: x("at"), y: y("foot"), y2: { field: "y" } } },
       { data: { values: marks }, mark: { type: "rule", color: "#222222", strokeWidth: 1.6, clip: true }, encoding: { x: x("at"), y: y("y"), y2: { field: "y2" }, tooltip: tips } },
       { data: { values: arrows }, mark: { type: "rule", color: "#b8470b", strokeWidth: 1.5, clip: true }, encoding: { x: x("at"), y: y("from"), y2: { field: "to" }, tooltip: [{ field: "label" }, { field: "time", title: "since the kick" }] } },
-      { data: { values: arrows }, mark: { type: "point", shape: "triangle-up", color: "#b8470b", size: 55, clip: true }, encoding: { x: x("at"), y: y("tip"), angle: { field: "angle", type: "quantitative", scale: null } } },
       // First in white and wider, so that the lines of arrows leave room for the letters.
       ...[{ stroke: "#ffffff", strokeWidth: 3.5 }, {}].map((look) => ({
         data: { values: texts }, mark: { type: "text", align: "left", dx: 4, baseline: "middle", fontSize: LETTERS, clip: true, ...look },
         encoding: { x: x("at"), y: y("y"), text: { field: "text" }, tooltip: [{ field: "lane", title: "thread" }, { field: "text", title: "event" }, { field: "time", title: "since the kick" }] },
       })),
+      { data: { values: arrows }, mark: { type: "point", shape: "triangle-up", color: "#b8470b", size: 55, clip: true }, encoding: { x: x("at"), y: y("tip"), angle: { field: "angle", type: "quantitative", scale: null } } },
       { data: { values: lanes.map((lane, i) => ({ lane: names[i], full: lane, y: bar.get(lane)! + BAR / 2 })) }, mark: { type: "text", align: "right", x: -8, fontWeight: "bold", baseline: "middle", limit: 230, clip: false }, encoding: { y: y("y"), text: { field: "lane" }, tooltip: [{ field: "full", title: "thread" }] } },
     ] }],
   });
 }
 
-/** The same thing again and again at the same place is one name: "tun_get_user × 4". */
-function grouped(rows: Row[]): { start: number; label: string }[] {
+/** The same thing again and again on one bar is one name: "tun_get_user × 4". */
+function grouped(rows: Row[], begins: number[]): { start: number; label: string }[] {
   const out: { start: number; label: string; base: string; n: number; last: number }[] = [];
   for (const row of rows) {
     const base = row.kind === "wake" ? `wakes ${row.to ?? "?"}` : row.label;
     const before = out[out.length - 1];
-    if (before && before.base === base) {
+    if (before && before.base === base && !begins.some((begin) => begin > before.last && begin <= row.start)) {
       before.n++;
       before.last = row.start;
       before.label = `${base} × ${before.n}`;
