@@ -162,6 +162,17 @@ const alterations: Record<string, (root: string) => void> = {
         : text.replace(/^.* (kvm_get_timer_map|kvm_timer_update_irq|kvm_halt_poll_ns): .*\n/gm, "").replaceAll("el1h_64_irq", "default_idle_call")));
     }
   },
+  "system calls in vhost's stacks, and one sample lost"(root) {
+    edit(root, "talk/perf-script-host.txt", /./, (text) => text.slice(0, text.indexOf("\n\n") + 2));
+    for (const mode of ["icount-vhost", "vhost"]) edit(root, `capture/${mode}`, /^perf-script-host\.txt/, (text) => text.replaceAll("handle_tx_copy", "__arm64_sys_writev").replaceAll("tun_sendmsg", "__arm64_sys_sendmsg"));
+    edit(root, "capture/icount-virtio", /^perf-script-host\.txt/, (text) => text.replaceAll("virtio_net_flush_tx", "__arm64_sys_futex"));
+    edit(root, "capture/virtio", /^perf-script-host\.txt/, (text) => text.replace(/ (el0\w*_svc\w*|do_el0_svc|el0_svc|invoke_syscall|__arm64_sys_\w+)(\.\w+)*\+/g, " virtqueue_pop+"));
+  },
+  "other functions in vhost's stacks"(root) {
+    for (const mode of ["icount-vhost", "vhost"]) {
+      edit(root, `capture/${mode}`, /^perf-script-(host|guest)\.txt/, (text) => text.replace(/ (?!\w*(?:idle|sys_|svc|syscall|tun_))(\w+)\+0x/g, " other_$1+0x"));
+    }
+  },
   "one claim more"(root) {
     edit(root, "talk/claims.tsv", /./, (text) => `${text.trimEnd()}\nvhost-net is green\tnone\n`);
   },
