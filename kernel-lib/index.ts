@@ -71,8 +71,8 @@ export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";
-export { formatValue } from "./notebook/format.js";
+export { formatValue } from "./format.js";
 export { check, CheckError } from "./notebook/check.js";
-export { renderChart, type RenderedChart } from "./notebook/render.js";
+export { renderChart, type RenderedChart } from "./chart/render.js";
 import { installProgress } from "./notebook/progress.js";
 installProgress();

@@ -1,5 +1,5 @@
 import type { ColumnTable } from "arquero";
-import { formatValue } from "../notebook/format.js";
+import { formatValue } from "../format.js";
 import { legendOf, listed, MOST_MARKS, rowsOf, runOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 interface Row {

@@ -1,6 +1,6 @@
 import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
-import { visible } from "../notebook/format.js";
+import { visible } from "../format.js";
 import { textWidth } from "./text-width.js";
 import { colourScale, legendOf, logTimeAxis, reasonColours, rowsOf, runScale, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 

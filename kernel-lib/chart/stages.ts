@@ -1,5 +1,5 @@
 import type { ColumnTable } from "arquero";
-import { formatValue } from "../notebook/format.js";
+import { formatValue } from "../format.js";
 import { amount, colourScale, legendOf, listed, logDomain, logTimeAxis, rowsOf, runScale, stageColours, themed, WIDTH, type Chart, type ChartOptions } from "./theme.js";
 
 interface Row { run?: string | null; backend?: string | null; index: number; stage: string; n: number; p50: number | null; p90: number | null; p99: number | null; whole: number; mean: number | null; share: number | null }

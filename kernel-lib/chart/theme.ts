@@ -1,7 +1,7 @@
 import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
-import { formatValue, visible } from "../notebook/format.js";
-import { renderChart } from "../notebook/render.js";
+import { formatValue, visible } from "../format.js";
+import { renderChart } from "./render.js";
 import { textWidth } from "./text-width.js";
 
 /**

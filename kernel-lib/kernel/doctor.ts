@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { renderChart } from "../notebook/render.js";
+import { renderChart } from "../chart/render.js";
 import { TSLAB_VERSION } from "./compiler.js";
 import { KERNEL_NAME, userFolder } from "./install.js";
 import { findPython, labEnvironment, labIsReady, venvPython } from "./lab.js";

@@ -1,5 +1,5 @@
 import { KernelLibError } from "../errors.js";
-import { escapeHtml, visible } from "./format.js";
+import { escapeHtml, visible } from "../format.js";
 import { display, kernelWriter } from "./show.js";
 
 /** A claim that the data does not bear out. */

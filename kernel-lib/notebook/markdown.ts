@@ -1,4 +1,4 @@
-import { formatValue, visible } from "./format.js";
+import { formatValue, visible } from "../format.js";
 
 /** Markdown that a cell shows as its last value, or that `show` shows. */
 export interface Markdown {

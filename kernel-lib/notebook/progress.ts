@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { setProgressSink } from "../source/progress.js";
-import { visible } from "./format.js";
+import { visible } from "../format.js";
 import { display, kernelWriter } from "./show.js";
 
 /**

@@ -6,7 +6,7 @@ import { basename, dirname, extname, join, resolve } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { ParseError } from "../errors.js";
 import { PACKAGE } from "../kernel/install.js";
-import { escapeHtml } from "./format.js";
+import { escapeHtml } from "../format.js";
 
 export interface ReportOptions {
   /** Title of the page; default: the first notebook's first heading. */

@@ -2,8 +2,8 @@ import { createRequire } from "node:module";
 import { inspect } from "node:util";
 import { ColumnTable } from "arquero";
 import { columnsOf } from "../source/columns.js";
-import { columnFormat, escapeHtml, visible } from "./format.js";
-import { renderChart } from "./render.js";
+import { columnFormat, escapeHtml, visible } from "../format.js";
+import { renderChart } from "../chart/render.js";
 import { summaryOf } from "./summary.js";
 
 /** One value in several forms, by MIME type; the front end takes the richest that it knows. */

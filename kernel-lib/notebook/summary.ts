@@ -1,7 +1,7 @@
 import type { Profile } from "../parse/perf-script.js";
 import type { Accounting } from "../source/lines.js";
 import type { Trace } from "../trace.js";
-import { escapeHtml, formatValue, visible } from "./format.js";
+import { escapeHtml, formatValue, visible } from "../format.js";
 
 /** The few facts by which a person knows a recording again; null for values that are not one of ours. */
 export function summaryOf(value: object): Record<string, string> | null {

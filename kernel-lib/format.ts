@@ -1,4 +1,4 @@
-import type { ColumnSpec } from "../source/columns.js";
+import type { ColumnSpec } from "./source/columns.js";
 
 // Inside the library there is one unit of each kind; here, at the edge, a person's unit is chosen.
 const scales: Record<string, [name: string, size: number][]> = {

@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import type * as Resvg from "@resvg/resvg-js";
 import type * as Vega from "vega";
 import type * as VegaLite from "vega-lite";
-import { textWidth } from "../chart/text-width.js";
+import { textWidth } from "./text-width.js";
 import { OptionError } from "../errors.js";
 
 /** A chart drawn: as SVG, and as the PNG made of it at twice the size, for sharp print and screens. */
