@@ -50,6 +50,7 @@ export function columnFormat(name: string, spec: ColumnSpec | undefined, values:
     return { unit: null, align: "left", text: plain };
   }
   const write = (format: Intl.NumberFormat, size: number) => (value: unknown) => isNumber(value) ? format.format(value / size) : plain(value);
+  if (spec?.base === 16) return { unit: null, align: "right", text: (value) => (isNumber(value) && Number.isInteger(value) && value >= 0 ? `0x${value.toString(16)}` : plain(value)) };
   // A number with a description but without a unit is an identifier: a pid, a CPU.
   if (spec && spec.unit === null) return { unit: null, align: "right", text: write(writer(decimalsFor(numbers, 6), false), 1) };
   if (spec?.unit === "ns" && /(^|_)ts$/.test(name)) {

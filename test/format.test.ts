@@ -1,4 +1,4 @@
-import { formatValue } from "kernel-lib";
+import { bundleOf, formatValue, fromTraceCmd } from "kernel-lib";
 import { expect, it } from "vitest";
 
 it.each([
@@ -8,4 +8,10 @@ it.each([
   [null, "ns", "no value"], [undefined, "ns", "no value"], [Infinity, "ns", "Infinity"],
 ])("formatValue(%s, %s) is %s", (value, unit, expected) => {
   expect(formatValue(value, unit)).toBe(expected);
+});
+
+it("writes addresses in hexadecimal, as the kernel prints them", () => {
+  const mmio = fromTraceCmd(" qemu-system-aar-696   [001]   667.657943: kvm_mmio:             mmio write len 4 gpa 0xa003a50 val 0x1\n").of("kvm_mmio");
+  expect(bundleOf(mmio).data["text/plain"]).toContain("0xa003a50");
+  expect(bundleOf(mmio.select("gpa").filter("d => d.gpa > 0")).data["text/html"]).toContain(">0xa003a50</td>");
 });

@@ -68,7 +68,7 @@ export function resolveBoard(board: VirtioMmioBoard = {}): ResolvedBoard {
 
 export const virtioDevicesColumns = {
   guest: { type: "number", unit: null, meaning: "Process id of the guest's QEMU.", null: "no vcpus table was given, so all vCPU threads count as one guest" },
-  gpa: { type: "number", unit: null, meaning: "Guest-physical address of the device's registers." },
+  gpa: { type: "number", unit: null, base: 16, meaning: "Guest-physical address of the device's registers." },
   queue: { type: "number", unit: null, meaning: "Queue number, as written to QueueNotify. virtio-net: even ones receive, odd ones transmit." },
   kicks: { type: "number", unit: "count", meaning: "QueueNotify writes for this queue." },
   intid: { type: "number", unit: null, meaning: "Interrupt id that the board gives the device." },

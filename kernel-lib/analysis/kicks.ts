@@ -11,7 +11,7 @@ export const virtioKicksColumns = {
   cpu: { type: "number", unit: null, meaning: "Host cpu of the write." },
   pid: { type: "number", unit: null, meaning: "Host thread id of the vCPU that kicked." },
   vcpu: { type: "number", unit: null, meaning: "That vCPU's id.", null: "no event of the trace tells it" },
-  gpa: { type: "number", unit: null, meaning: "Guest-physical address of the device's registers." },
+  gpa: { type: "number", unit: null, base: 16, meaning: "Guest-physical address of the device's registers." },
   queue: { type: "number", unit: null, meaning: "Queue number written. virtio-net: even ones receive, odd ones transmit." },
   intid: { type: "number", unit: null, meaning: "Interrupt id of the device." },
   backend: { type: "string", unit: null, meaning: "Who handles the queue: qemu or vhost.", null: "no kick of this queue woke anybody" },

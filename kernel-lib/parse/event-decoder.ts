@@ -1,4 +1,4 @@
-import { Dictionary, DictionaryColumn, IntBuilder, NullableColumn, NumberBuilder, type Column, type Columns } from "../source/columns.js";
+import { Dictionary, DictionaryColumn, NullableColumn, type Column, type Columns } from "../source/columns.js";
 import { eventFormats, type EventFormat, type FieldKind } from "./events.js";
 
 /** An event's own columns. */
@@ -14,6 +14,8 @@ export interface Decoder {
   /** Whether the event has columns of its own in events.ts. */
   known: boolean;
   count: number;
+  /** How many of a known event's texts no layout fitted. */
+  undecoded: number;
   decode(bytes: Buffer, start: number, end: number): void;
   finish(): EventFields;
 }
@@ -25,225 +27,345 @@ export function decoderOf(event: string): Decoder {
 
 /** Keeps the text, each distinct one once. */
 function textDecoder(): Decoder {
-  const dictionary = new Dictionary(), codes = new IntBuilder();
+  const info = new Codes();
   return {
     known: false,
     count: 0,
-    decode(bytes, start, end) {
-      codes.push(dictionary.intern(bytes, start, end));
-      this.count++;
-    },
-    finish: () => ({ columns: {}, specs: {}, info: new DictionaryColumn(codes.finish(), dictionary.values()) }),
+    undecoded: 0,
+    decode(bytes, start, end) { info.set(this.count++, info.dictionary.intern(bytes, start, end)); },
+    finish() { return { columns: {}, specs: {}, info: info.finish(this.count)! }; },
   };
 }
 
-/** One step of a layout: literal bytes, or a field up to the next literal. */
-type Step = { literal: Buffer } | { field: number; kind: FieldKind; words: [Buffer, number][] | null };
+/** A column of numbers, set row by row in the narrowest array that holds them; rows left out are null. */
+export class Numbers {
+  private data: Int8Array | Int16Array | Int32Array | Float64Array = new Int8Array(64);
+  /** What the array at hand can hold. Below `least` stands null: one less, or NaN among doubles. */
+  private least = -127;
+  private most = 127;
+  private length = 0;
+  private nulls = false;
 
-const SPACE = 32, ZERO = 48, NINE = 57, MINUS = 45, LOWER = 32;
+  set(row: number, x: number): void {
+    if (x < this.least || x > this.most) this.widen(x);
+    if (row >= this.data.length) this.grow(row);
+    if (this.length < row) this.pad(row);
+    this.data[row] = x;
+    this.length = row + 1;
+  }
+
+  /** Null where every row is. */
+  finish(rows: number): Column<number | null> | null {
+    if (this.length === 0) return null;
+    if (rows > this.data.length) this.grow(rows);
+    if (this.length < rows) this.pad(rows);
+    const { data, least } = this;
+    if (!this.nulls) return data.slice(0, rows);
+    const out = new Float64Array(rows);
+    for (let i = 0; i < rows; i++) out[i] = data[i] < least ? NaN : data[i];
+    return new NullableColumn(out);
+  }
+
+  private pad(row: number): void {
+    this.data.fill(this.data instanceof Float64Array ? NaN : this.least - 1, this.length, row);
+    this.length = row;
+    this.nulls = true;
+  }
+
+  private grow(row: number): void {
+    const more = new (this.data.constructor as Float64ArrayConstructor)(Math.max(row + 1, this.data.length * 2));
+    more.set(this.data);
+    this.data = more;
+  }
+
+  private widen(x: number): void {
+    const { data, least, length } = this;
+    const bits = Math.abs(x) <= 0x7fff ? 16 : Math.abs(x) <= 0x7fffffff ? 32 : 64;
+    this.data = bits === 16 ? new Int16Array(data.length) : bits === 32 ? new Int32Array(data.length) : new Float64Array(data.length);
+    this.most = bits === 64 ? Infinity : 2 ** (bits - 1) - 1;
+    this.least = -this.most;
+    const none = bits === 64 ? NaN : this.least - 1;
+    for (let i = 0; i < length; i++) this.data[i] = data[i] < least ? none : data[i];
+  }
+}
+
+/** A dictionary column, set row by row; rows left out are null. */
+export class Codes {
+  private data = new Int32Array(64);
+  private length = 0;
+  readonly dictionary = new Dictionary();
+
+  set(row: number, code: number): void {
+    if (row >= this.data.length) {
+      const more = new Int32Array(Math.max(row + 1, this.data.length * 2));
+      more.set(this.data);
+      this.data = more;
+    }
+    if (this.length < row) this.data.fill(-1, this.length, row);
+    this.data[row] = code;
+    this.length = row + 1;
+  }
+
+  /** Null where every row is. */
+  finish(rows: number, prefix = ""): DictionaryColumn | null {
+    if (this.length === 0) return null;
+    const codes = new Int32Array(rows).fill(-1, this.length);
+    codes.set(this.data.subarray(0, this.length));
+    const values = this.dictionary.values();
+    return new DictionaryColumn(codes, prefix ? values.map((value) => prefix + value) : values);
+  }
+}
+
+/** One step of a layout: literal bytes to be found, or a field to be read. All of one shape, for speed. */
+interface Step {
+  kind: FieldKind | "literal";
+  /** A field's index, SKIP where it is not kept. */
+  field: number;
+  literal: Uint8Array;
+  /** Of a text field: the byte that ends it at the earliest, that of the next step's literal; 0 where it reaches to the end. */
+  stop: number;
+  words: [Uint8Array, number][];
+}
+
+interface Layout { steps: Step[]; numbers: number[]; texts: number[]; derived: number[] }
+
+const SPACE = 32, ZERO = 48, NINE = 57, MINUS = 45, POINT = 46, LOWER = 32;
 const SKIP = -1;
-/** No kernel event is longer; a damaged line may be, and trying where its texts end could then take very long. */
-const LONGEST = 5000;
+/** A damaged line may fit a layout's beginning at very many places; no event that a kernel printed needs as many tries as this. */
+const MOST_TRIES = 10_000;
 
 /** What libtraceevent puts where a plugin found no field, before the text that the kernel's own format gives. */
-const NOISE: [start: Buffer, end: number][] = [
+const NOISE: [start: Uint8Array, end: number][] = [
   [Buffer.from("<CANT FIND FIELD "), 62 /* > */],
   [Buffer.from("CAN'T FIND FIELD \""), 34 /* " */],
   [Buffer.from("[FAILED TO PARSE"), 93 /* ] */],
 ];
 
-function startsWith(bytes: Buffer, at: number, end: number, text: Buffer): boolean {
+function startsWith(bytes: Buffer, at: number, end: number, text: Uint8Array): boolean {
   if (at + text.length > end) return false;
   for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text[i]) return false;
   return true;
 }
 
-function compile(layout: string, names: string[], format: EventFormat): Step[] {
-  return layout.split(/(\{\w+\})/).filter((piece) => piece !== "").map((piece): Step => {
-    if (!/^\{\w+\}$/.test(piece)) return { literal: Buffer.from(piece) };
-    const name = piece.slice(1, -1);
-    if (name === "_") return { field: SKIP, kind: "text", words: null };
-    const { kind, words } = format.fields[name];
-    return { field: names.indexOf(name), kind, words: words ? Object.entries(words).map(([word, n]) => [Buffer.from(word), n]) : null };
+function compile(layout: string, names: string[], format: EventFormat): Layout {
+  const pieces = layout.split(/(\{\w+\})/).filter((piece) => piece !== "");
+  const steps = pieces.map((piece, i): Step => {
+    if (!/^\{\w+\}$/.test(piece)) return { kind: "literal", field: SKIP, literal: Buffer.from(piece), stop: 0, words: [] };
+    const name = piece.slice(1, -1), next = pieces[i + 1];
+    const { kind, words = {} } = name === "_" ? { kind: "text" as const } : format.fields[name];
+    return {
+      kind, field: name === "_" ? SKIP : names.indexOf(name), literal: Buffer.alloc(0), stop: next === undefined ? 0 : next.charCodeAt(0),
+      words: Object.entries(words).map(([word, n]) => [Buffer.from(word), n]),
+    };
   });
+  const printed = steps.filter(({ field }) => field !== SKIP);
+  const of = (...kinds: string[]) => printed.filter(({ kind }) => kinds.includes(kind)).map(({ field }) => field);
+  return {
+    steps, numbers: of("int", "hex", "us"), texts: of("text", "hex64"),
+    derived: Object.keys(format.derive ?? {}).map((name) => names.indexOf(name)).filter((f) => !printed.some(({ field }) => field === f)),
+  };
 }
 
 function formatDecoder(format: EventFormat): Decoder {
   const names = Object.keys(format.fields);
-  const kinds = names.map((name) => format.fields[name].kind);
   const layouts = format.layouts.map((layout) => compile(layout, names, format));
-  const numbers = kinds.map((kind) => (kind === "int" || kind === "hex" ? new NumberBuilder() : null));
-  const dictionaries = kinds.map((kind) => (kind === "hex64" || kind === "text" ? new Dictionary() : null));
-  const codes = dictionaries.map((dictionary) => (dictionary ? new IntBuilder() : null));
-  const derived = new Map(Object.keys(format.derive ?? {}).map((name) => [names.indexOf(name), { of: format.derive![name], memo: new Map<string, number>() }]));
-  const texts = new Dictionary(), info = new IntBuilder();
-  let undecoded = 0;
+  const numbers = names.map(() => new Numbers()), codes = names.map(() => new Codes());
+  const isNumber = names.map((name) => !["text", "hex64"].includes(format.fields[name].kind));
+  const isHex64 = names.map((name) => format.fields[name].kind === "hex64");
+  const derive = names.map((name) => {
+    const rule = format.derive?.[name];
+    return rule ? { from: rule.from.map((input) => names.indexOf(input)), say: rule.say, memo: new Map() as Memo } : null;
+  });
+  const info = new Codes();
 
-  // The match at hand: a number, or where the text stands; set says which fields it has.
-  const value = new Float64Array(names.length), from = new Int32Array(names.length), to = new Int32Array(names.length), set = new Uint8Array(names.length);
+  // The match at hand: numbers, and where texts stand.
+  const value = new Float64Array(names.length), from = new Int32Array(names.length), to = new Int32Array(names.length);
+  // Text fields that could also end further on: their steps.
+  const retry = new Int32Array(16), retryAt = new Int32Array(16);
 
-  /** Matches steps[k…] at `at`; blanks in a literal stand for one or more, and so do those before a number. */
-  function match(steps: Step[], k: number, bytes: Buffer, at: number, end: number): boolean {
-    for (; k < steps.length; k++) {
-      const step = steps[k];
-      if ("literal" in step) {
-        at = literalAt(step.literal, bytes, at, end);
-        if (at < 0) return false;
+  /** Matches a layout against `bytes[at, end)`. Text ends where the rest fits: comms may hold what comes next ("kworker/0:1:16 [120]"). */
+  function match(steps: Step[], bytes: Buffer, at: number, end: number): boolean {
+    let k = 0, depth = 0, tries = 0;
+    for (;;) {
+      at = k === steps.length ? (skipSpaces(bytes, at, end) === end ? end : -1) : step(steps[k], bytes, at, end);
+      if (at >= 0) {
+        if (k === steps.length) return true;
+        const { kind, stop } = steps[k];
+        if (kind === "text" && stop !== 0) { retry[depth] = k; retryAt[depth++] = at; }
+        k++;
         continue;
       }
-      const { field, kind } = step;
-      if (kind === "text") {
-        if (k + 1 === steps.length) {
-          if (field !== SKIP) { from[field] = at; to[field] = end; set[field] = 1; }
-          return true;
-        }
-        // Text ends where the rest of the layout fits: comms may hold what comes next ("kworker/0:1:16 [120]").
-        const next = steps[k + 1];
-        const first = "literal" in next ? next.literal[0] : SPACE;
-        for (let stop = bytes.indexOf(first, at); stop >= 0 && stop < end; stop = bytes.indexOf(first, stop + 1)) {
-          if (match(steps, k + 1, bytes, stop, end)) {
-            if (field !== SKIP) { from[field] = at; to[field] = stop; set[field] = 1; }
-            return true;
-          }
-        }
-        return false;
+      // Back to the last text that may be longer.
+      for (;;) {
+        if (depth === 0 || ++tries > MOST_TRIES) return false;
+        k = retry[depth - 1];
+        const { stop, field } = steps[k];
+        at = retryAt[depth - 1] + 1;
+        while (at < end && bytes[at] !== stop) at++;
+        if (at >= end) { depth--; continue; }
+        retryAt[depth - 1] = at;
+        if (field !== SKIP) to[field] = at;
+        k++;
+        break;
       }
-      while (at < end && bytes[at] === SPACE) at++;
-      const begin = at;
-      if (kind === "hex64") {
-        if (bytes[at] === ZERO && (bytes[at + 1] | LOWER) === 120) at += 2;
-        const digits = at;
-        while (at < end && isHex(bytes[at])) at++;
-        if (at === digits) return false;
-        from[field] = digits;
-        to[field] = at;
-        set[field] = 1;
-        continue;
-      }
-      const minus = bytes[at] === MINUS;
-      if (minus) at++;
-      let n = 0;
-      const hex = bytes[at] === ZERO && (bytes[at + 1] | LOWER) === 120;
-      const digits = hex ? at + 2 : at;
-      at = digits;
-      if (hex || kind === "hex") for (; at < end && isHex(bytes[at]); at++) n = n * 16 + (bytes[at] <= NINE ? bytes[at] - ZERO : (bytes[at] | LOWER) - 87);
-      else for (; at < end && bytes[at] >= ZERO && bytes[at] <= NINE; at++) n = n * 10 + bytes[at] - ZERO;
-      if (at === digits || (at < end && isWordByte(bytes[at]))) {
-        const word = step.words?.find(([text]) => startsWith(bytes, begin, end, text) && !isWordByte(bytes[begin + text.length]));
-        if (!word) return false;
-        n = word[1];
-        at = begin + word[0].length;
-      } else if (minus) n = -n;
-      // "Latency: 154.160 usecs" is a decimal number of µs.
-      if (bytes[at] === 46 && kind === "int") {
-        let digits2 = 0;
-        for (at++; at < end && bytes[at] >= ZERO && bytes[at] <= NINE; at++, digits2++) n = n * 10 + bytes[at] - ZERO;
-        n *= 10 ** (3 - digits2);
-      }
-      value[field] = n;
-      set[field] = 1;
     }
-    while (at < end && bytes[at] === SPACE) at++;
-    return at === end;
   }
 
-  let last = 0; // the layout that fitted last time fits most times
+  /** Reads one step at `at`; where it ends, or -1. */
+  function step({ kind, field, literal, stop, words }: Step, bytes: Buffer, at: number, end: number): number {
+    switch (kind) {
+      case "literal":
+        for (let i = 0; i < literal.length; i++) {
+          const c = literal[i];
+          if (at >= end || bytes[at] !== c) return -1;
+          at++;
+          if (c === SPACE) while (at < end && bytes[at] === SPACE) at++;
+        }
+        return at;
+      case "text": {
+        const begin = at;
+        if (stop === 0) at = end;
+        else while (at < end && bytes[at] !== stop) at++;
+        if (stop !== 0 && at >= end) return -1;
+        if (field !== SKIP) { from[field] = begin; to[field] = at; }
+        return at;
+      }
+      case "hex64": {
+        at = skipSpaces(bytes, at, end);
+        if (bytes[at] === ZERO && (bytes[at + 1] | LOWER) === 120) at += 2;
+        const begin = at;
+        while (at < end && isHex(bytes[at])) at++;
+        if (at === begin || at > end) return -1;
+        let first = begin;
+        while (first + 1 < at && bytes[first] === ZERO) first++;
+        from[field] = first;
+        to[field] = at;
+        return at;
+      }
+      default: {
+        at = skipSpaces(bytes, at, end);
+        const begin = at;
+        const minus = bytes[at] === MINUS;
+        if (minus) at++;
+        const prefixed = bytes[at] === ZERO && (bytes[at + 1] | LOWER) === 120;
+        if (prefixed) at += 2;
+        const digits = at;
+        let n = 0;
+        if (prefixed || kind === "hex") for (; at < end && isHex(bytes[at]); at++) n = n * 16 + (bytes[at] <= NINE ? bytes[at] - ZERO : (bytes[at] | LOWER) - 87);
+        else for (; at < end && bytes[at] >= ZERO && bytes[at] <= NINE; at++) n = n * 10 + bytes[at] - ZERO;
+        if (at > end) return -1;
+        if (at === digits || (at < end && isWord(bytes[at]))) {
+          for (const [word, number] of words) {
+            if (!startsWith(bytes, begin, end, word) || (begin + word.length < end && isWord(bytes[begin + word.length]))) continue;
+            value[field] = number;
+            return begin + word.length;
+          }
+          return -1;
+        }
+        if (kind === "us") { // 154.160
+          let decimals = 0;
+          if (bytes[at] === POINT) for (at++; at < end && bytes[at] >= ZERO && bytes[at] <= NINE; at++, decimals++) n = n * 10 + bytes[at] - ZERO;
+          n = Math.round(n * 10 ** (3 - decimals));
+        }
+        value[field] = minus ? -n : n;
+        return at;
+      }
+    }
+  }
+
+  /** The code of a text that follows from the numbers of the row at hand; -1 for none. */
+  function deriveCode(f: number, printed: number[]): number {
+    const { from: inputs, say, memo } = derive[f]!;
+    let node = memo;
+    const last = inputs.length - 1;
+    for (let i = 0; i < last; i++) {
+      const n = printed.includes(inputs[i]) ? value[inputs[i]] : NaN;
+      let next = node.get(n) as Memo | undefined;
+      if (next === undefined) node.set(n, next = new Map());
+      node = next;
+    }
+    const n = printed.includes(inputs[last]) ? value[inputs[last]] : NaN;
+    let code = node.get(n) as number | undefined;
+    if (code === undefined) {
+      const text = say(...inputs.map((input) => (printed.includes(input) ? value[input] : NaN)));
+      node.set(n, code = text === null ? -1 : codes[f].dictionary.internString(text));
+    }
+    return code;
+  }
+
+  let latest = layouts[0]; // the layout that fitted last time fits most times
 
   return {
     known: true,
     count: 0,
+    undecoded: 0,
     decode(bytes, start, end) {
-      this.count++;
-      let at = start;
-      for (let again = true; again;) {
-        again = false;
-        const c = bytes[at];
-        if (c !== 60 && c !== 67 && c !== 91) break;
-        for (const [text, close] of NOISE) {
-          if (!startsWith(bytes, at, end, text)) continue;
-          const stop = bytes.indexOf(close, at + text.length);
-          if (stop < 0 || stop >= end) continue;
-          at = stop + 1;
-          while (at < end && bytes[at] === SPACE) at++;
-          again = true;
+      const row = this.count++, at = afterNoise(bytes, start, end);
+      if (!match(latest.steps, bytes, at, end)) {
+        const found = layouts.find((layout) => layout !== latest && match(layout.steps, bytes, at, end));
+        if (!found) {
+          this.undecoded++;
+          info.set(row, info.dictionary.intern(bytes, start, end));
+          return;
         }
+        latest = found;
       }
-      set.fill(0);
-      let fits = end - start <= LONGEST && match(layouts[last], 0, bytes, at, end);
-      for (let i = 0; !fits && end - start <= LONGEST && i < layouts.length; i++) {
-        set.fill(0);
-        if ((fits = match(layouts[i], 0, bytes, at, end))) last = i;
+      const { numbers: printed, texts, derived } = latest;
+      for (let i = 0; i < printed.length; i++) numbers[printed[i]].set(row, value[printed[i]]);
+      for (let i = 0; i < texts.length; i++) {
+        const f = texts[i], column = codes[f];
+        column.set(row, isHex64[f] ? hexCode(column.dictionary, bytes, from[f], to[f]) : column.dictionary.intern(bytes, from[f], to[f]));
       }
-      if (!fits) { set.fill(0); undecoded++; }
-      info.push(fits ? -1 : texts.intern(bytes, start, end));
-      for (let f = 0; f < names.length; f++) {
-        const number = numbers[f];
-        if (number) number.push(set[f] ? value[f] : NaN);
-        else if (!set[f]) codes[f]!.push(fits && derived.has(f) ? derive(f) : -1);
-        else if (kinds[f] === "hex64") codes[f]!.push(hexCode(dictionaries[f]!, bytes, from[f], to[f]));
-        else codes[f]!.push(dictionaries[f]!.intern(bytes, from[f], to[f]));
+      for (let i = 0; i < derived.length; i++) {
+        const code = deriveCode(derived[i], printed);
+        if (code >= 0) codes[derived[i]].set(row, code);
       }
     },
     finish() {
       const columns: Record<string, Column<any>> = {}, specs: Columns = {};
       names.forEach((name, f) => {
-        const number = numbers[f];
-        const column = number ? number.finish() : new DictionaryColumn(codes[f]!.finish(), dictionaries[f]!.values());
-        if (isEmpty(column)) return; // no layout of this trace prints it
+        const column = isNumber[f] ? numbers[f].finish(this.count) : codes[f].finish(this.count, isHex64[f] ? "0x" : "");
+        if (column === null) return; // no layout of this trace prints it
         columns[name] = column;
-        specs[name] = { ...format.fields[name].spec };
+        specs[name] = format.fields[name].spec;
       });
-      return { columns, specs, info: undecoded > 0 ? new DictionaryColumn(info.finish(), texts.values()) : null };
+      return { columns, specs, info: info.finish(this.count) };
     },
   };
-
-  function derive(f: number): number {
-    const { of, memo } = derived.get(f)!;
-    let key = "";
-    const seen: Record<string, number> = {};
-    for (let i = 0; i < names.length; i++) if (numbers[i] && set[i]) { seen[names[i]] = value[i]; if (value[i] < 1e6) key += `${i}:${value[i]};`; }
-    let code = memo.get(key);
-    if (code === undefined) {
-      const text = of(seen);
-      code = text === null ? -1 : dictionaries[f]!.internString(text);
-      memo.set(key, code);
-    }
-    return code;
-  }
 }
 
-const isHex = (c: number) => (c >= ZERO && c <= NINE) || ((c | LOWER) >= 97 && (c | LOWER) <= 102);
-const isWordByte = (c: number) => (c >= ZERO && c <= NINE) || ((c | LOWER) >= 97 && (c | LOWER) <= 122) || c === 95;
+/** Texts by the numbers that they follow from, one level per number. */
+type Memo = Map<number, Memo | number>;
 
-function literalAt(literal: Buffer, bytes: Buffer, at: number, end: number): number {
-  for (let i = 0; i < literal.length; i++) {
-    const c = literal[i];
-    if (c === SPACE) {
-      if (bytes[at] !== SPACE || at >= end) return -1;
-      while (at < end && bytes[at] === SPACE) at++;
-    } else {
-      if (at >= end || bytes[at] !== c) return -1;
-      at++;
-    }
-  }
+const isHex = (c: number) => (c >= ZERO && c <= NINE) || ((c | LOWER) >= 97 && (c | LOWER) <= 102);
+const isWord = (c: number) => (c >= ZERO && c <= NINE) || ((c | LOWER) >= 97 && (c | LOWER) <= 122) || c === 95;
+
+function skipSpaces(bytes: Buffer, at: number, end: number): number {
+  while (at < end && bytes[at] === SPACE) at++;
   return at;
 }
 
-const scratch = Buffer.alloc(34);
-/** Interns hexadecimal digits with 0x before them, in lower case. */
-function hexCode(dictionary: Dictionary, bytes: Buffer, from: number, to: number): number {
-  const length = Math.min(to - from, 32);
-  scratch[0] = ZERO;
-  scratch[1] = 120;
-  for (let i = 0; i < length; i++) {
-    const c = bytes[from + i];
-    scratch[i + 2] = c > NINE ? c | LOWER : c;
+function afterNoise(bytes: Buffer, at: number, end: number): number {
+  for (;;) {
+    const c = bytes[at];
+    if (c !== 60 && c !== 67 && c !== 91 && c !== SPACE) return at; // < C [
+    if (c === SPACE) { at = skipSpaces(bytes, at, end); if (at >= end) return end; continue; }
+    const noise = NOISE.find(([text]) => startsWith(bytes, at, end, text));
+    if (noise === undefined) return at;
+    let stop = at + noise[0].length;
+    while (stop < end && bytes[stop] !== noise[1]) stop++;
+    if (stop >= end) return at;
+    at = stop + 1;
   }
-  return dictionary.intern(scratch, 0, length + 2);
 }
 
-function isEmpty(column: Float64Array | NullableColumn | DictionaryColumn): boolean {
-  if (column.length === 0) return true;
-  if (column instanceof NullableColumn) return column.data.every((x) => x !== x);
-  return column instanceof DictionaryColumn && column.values.length === 0;
+const lower = Buffer.alloc(32);
+/** Interns hexadecimal digits in lower case. */
+function hexCode(dictionary: Dictionary, bytes: Buffer, from: number, to: number): number {
+  let upper = false;
+  for (let i = from; i < to; i++) if (bytes[i] > NINE && bytes[i] < 97) { upper = true; break; }
+  if (!upper) return dictionary.intern(bytes, from, to);
+  const length = Math.min(to - from, lower.length);
+  for (let i = 0; i < length; i++) lower[i] = bytes[from + i] > NINE ? bytes[from + i] | LOWER : bytes[from + i];
+  return dictionary.intern(lower, 0, length);
 }

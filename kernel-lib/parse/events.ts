@@ -7,8 +7,11 @@ import type { ColumnSpec } from "../source/columns.js";
 // Formats: the kernel's include/trace/events/{kvm,sched,irq,workqueue}.h, arch/arm64/kvm/{trace_arm,trace_handle_exit}.h,
 // arch/arm64/kvm/vgic/trace.h, arch/x86/kvm/trace.h; libtraceevent's plugins/plugin_{kvm,sched_switch}.c.
 
-/** int: decimal or 0x…; hex: hexadecimal with or without 0x, as a number; hex64: the same as text, since it may need 64 bits; text: up to what follows. */
-export type FieldKind = "int" | "hex" | "hex64" | "text";
+/**
+ * int: decimal or 0x…; hex: hexadecimal with or without 0x, as a number; hex64: the same as text, since it may need 64 bits;
+ * us: decimal µs, kept as ns; text: up to what follows.
+ */
+export type FieldKind = "int" | "hex" | "hex64" | "us" | "text";
 
 export interface Field {
   kind: FieldKind;
@@ -20,13 +23,13 @@ export interface Field {
 export interface EventFormat {
   fields: Record<string, Field>;
   layouts: string[];
-  /** Fills text columns that the layout at hand does not print, from the numbers that it does. */
-  derive?: Record<string, (numbers: Record<string, number>) => string | null>;
+  /** Fills text columns that the layout at hand does not print, from the numbers that it does (NaN for those that it does not). */
+  derive?: Record<string, { from: string[]; say: (...numbers: number[]) => string | null }>;
 }
 
 const notPrinted = "this layout does not print it";
 const field = (kind: FieldKind, unit: string | null, meaning: string, more: Partial<Field> = {}): Field => ({
-  kind, ...more, spec: { type: kind === "text" ? "string" : kind === "hex64" ? "hex" : "number", unit, meaning, null: notPrinted },
+  kind, ...more, spec: { type: kind === "text" ? "string" : kind === "hex64" ? "hex" : "number", unit, ...(kind === "hex" ? { base: 16 as const } : {}), meaning, null: notPrinted },
 });
 const id = (meaning: string, more?: Partial<Field>) => field("int", null, meaning, more);
 const text = (meaning: string) => field("text", null, meaning);
@@ -60,14 +63,22 @@ const VMX_REASON: Record<number, string> = {
 /** KVM_EXIT_… of include/uapi/linux/kvm.h, by number. */
 const KVM_EXIT = ["UNKNOWN", "EXCEPTION", "IO", "HYPERCALL", "DEBUG", "HLT", "MMIO", "IRQ_WINDOW_OPEN", "SHUTDOWN", "FAIL_ENTRY", "INTR", "SET_TPR", "TPR_ACCESS",
   "S390_SIEIC", "S390_RESET", "DCR", "NMI", "INTERNAL_ERROR", "OSI", "PAPR_HCALL", "S390_UCONTROL", "WATCHDOG", "S390_TSCH", "EPR", "SYSTEM_EVENT"];
+/** KVM_ISA_SVM's exit codes that virtual machines meet, by number. */
+const SVM_REASON: Record<number, string> = {
+  0x60: "interrupt", 0x61: "nmi", 0x64: "vintr", 0x72: "cpuid", 0x77: "pause", 0x78: "hlt", 0x7b: "io", 0x7c: "msr", 0x81: "hypercall", 0x400: "npf", 0x401: "avic_incomplete_ipi",
+};
+const SOFTIRQ = ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"];
 const MMIO_TYPE = ["unsatisfied-read", "read", "write"];
 
-/** Task states by number as `-R` prints them (include/linux/sched.h; 256 is a runnable task that was preempted). */
+/**
+ * Task states by number as `-R` prints them (TASK_REPORT of include/linux/sched.h). A runnable task that was preempted has
+ * a bit alone that stands above the states: 256 since Linux 4.14, 1024 to 4096 before.
+ */
 function taskState(n: number): string {
   if (n === 0) return "R";
-  if (n === 256) return "R+";
+  if (n === 256 || n === 1024 || n === 2048 || n === 4096) return "R+";
   const letters = ["S", "D", "T", "t", "X", "Z", "P", "I"].filter((_, bit) => n & (1 << bit));
-  return letters.length > 0 ? letters.join("|") : String(n);
+  return letters.length > 0 && n < 256 ? letters.join("|") : String(n);
 }
 
 const task: Record<string, Field> = { target_comm, target_pid, prio };
@@ -88,7 +99,16 @@ const timerState: EventFormat = {
 const softirq: EventFormat = {
   fields: { vec: id("Number of the softirq."), action: text("Name of the softirq.") },
   layouts: ["vec={vec} [action={action}]", "vec={vec}"],
-  derive: { action: (n) => ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"][n.vec] ?? null },
+  derive: { action: { from: ["vec"], say: (vec) => SOFTIRQ[vec] ?? null } },
+};
+const tasklet: EventFormat = {
+  fields: { tasklet: text("Address or name of the tasklet."), function: text("Function that it runs.") },
+  layouts: ["tasklet={tasklet} function={function}"],
+};
+const apicEoi: EventFormat = { fields: { apicid: field("hex", null, "Number of the vCPU's APIC."), vec: id("Interrupt vector number.") }, layouts: ["apicid {apicid} vector {vec}"] };
+const statDelay: EventFormat = {
+  fields: { target_comm, target_pid, delay: field("int", "ns", "How long it slept, waited or was blocked.") },
+  layouts: ["comm={target_comm} pid={target_pid} delay={delay} [ns]", "comm={target_comm} pid={target_pid} delay={delay}"],
 };
 const work = hex64("Address of the work item.");
 const workFunction = text("Function that does the work.");
@@ -101,7 +121,7 @@ export const eventFormats: Record<string, EventFormat> = {
   kvm_entry: {
     fields: { vcpu, pc },
     // arm64 prints no vCPU id.
-    layouts: ["PC: {pc}", "vcpu_pc={pc}", "vcpu {vcpu}, rip {pc} intr_info {_}", "vcpu {vcpu}, rip {pc}", "vcpu {vcpu} rip {pc}", "vcpu {vcpu}", "vcpu_id={vcpu} rip={pc}"],
+    layouts: ["PC: {pc}", "vcpu_pc={pc}", "vcpu {vcpu}, rip {pc}", "vcpu {vcpu}, rip {pc}[immediate exit]", "vcpu {vcpu}, rip {pc} intr_info {_}", "vcpu {vcpu} rip {pc}", "vcpu {vcpu}", "vcpu_id={vcpu} rip={pc}", "vcpu_id={vcpu} rip={pc} {_}"],
   },
   kvm_exit: {
     fields: {
@@ -109,6 +129,7 @@ export const eventFormats: Record<string, EventFormat> = {
       esr_ec: field("hex", null, "arm64: exception class code, meaningful where ret is 2 (TRAP)."),
       reason: text("Why the guest was left: on arm64 the exception class of a TRAP, else what ret says; on x86 the exit reason."),
       exit_reason: id("x86: basic exit reason, a code."),
+      isa: id("x86: code of the hardware: 1 Intel VMX, 2 AMD SVM."),
       vcpu,
       pc,
       info1: hex64("x86: first exit information field."),
@@ -122,11 +143,17 @@ export const eventFormats: Record<string, EventFormat> = {
       "vcpu {vcpu} reason {reason} rip {pc} info1 {info1} info2 {info2} intr_info {_}",
       "vcpu {vcpu} reason {reason} rip {pc} info {info1} {info2}",
       "reason {reason} rip {pc} info {info1} {info2}",
-      "exit_reason={exit_reason} guest_rip={pc} isa={_} info1={info1} info2={info2} intr_info={_}",
+      "exit_reason={exit_reason} guest_rip={pc} isa={isa} info1={info1} info2={info2} intr_info={_} error_code={_} vcpu_id={vcpu}",
+      "exit_reason={exit_reason} guest_rip={pc} isa={isa} info1={info1} info2={info2} {_}",
+      "exit_reason={exit_reason} guest_rip={pc} isa={isa} info1={info1} info2={info2}",
     ],
     derive: {
-      reason: ({ ret, esr_ec, exit_reason }) => ret === 2 ? EXCEPTION_CLASS[esr_ec] ?? `EC_0x${esr_ec.toString(16).padStart(2, "0")}`
-        : ret >= 0 ? ARM_EXCEPTION[ret] ?? `ret ${ret}` : exit_reason >= 0 ? VMX_REASON[exit_reason & 0xffff] ?? `exit_reason ${exit_reason}` : null,
+      reason: {
+        from: ["ret", "esr_ec", "exit_reason", "isa"],
+        say: (ret, esr_ec, exit_reason, isa) => ret === 2 ? EXCEPTION_CLASS[esr_ec] ?? `EC_0x${esr_ec.toString(16).padStart(2, "0")}`
+          : ret >= 0 ? ARM_EXCEPTION[ret] ?? `ret ${ret}`
+            : exit_reason >= 0 ? (isa === 2 ? SVM_REASON[exit_reason] : VMX_REASON[exit_reason & 0xffff]) ?? `exit_reason ${exit_reason}` : null,
+      },
     },
   },
   kvm_guest_fault: {
@@ -139,42 +166,42 @@ export const eventFormats: Record<string, EventFormat> = {
   kvm_access_fault: { fields: { ipa: field("hex", null, "Guest-physical address (IPA).") }, layouts: ["IPA: {ipa}", "ipa={ipa}"] },
   kvm_mmio: {
     fields: {
-      type: text("read, write, or unsatisfied-read: a read that leaves to user space."), type_code: id("The same as a code."),
+      type: text("read, write, or unsatisfied-read: a read that leaves to user space."), type_code: id("The same as a code.", { words: { "unsatisfied-read": 0, read: 1, write: 2 } }),
       len: field("int", "bytes", "Width of the access."), gpa: field("hex", null, "Guest-physical address accessed."), val: hex64("Value written or read."),
     },
-    layouts: ["mmio {type} len {len} gpa {gpa} val {val}", "type={type_code} len={len} gpa={gpa} val={val}"],
-    derive: { type: ({ type_code }) => MMIO_TYPE[type_code] ?? null },
+    layouts: ["mmio {type_code} len {len} gpa {gpa} val {val}", "type={type_code} len={len} gpa={gpa} val={val}"],
+    derive: { type: { from: ["type_code"], say: (code) => MMIO_TYPE[code] ?? null } },
   },
   kvm_fast_mmio: { fields: { gpa: field("hex", null, "Guest-physical address written.") }, layouts: ["fast mmio at gpa {gpa}", "gpa={gpa}"] },
   kvm_pio: {
     fields: { type: text("pio_read or pio_write."), port: field("hex", null, "I/O port number."), len: field("int", "bytes", "Width of the access."), count: field("int", "count", "Repetitions."), val: hex64("Value written or read.") },
-    layouts: ["{type} at {port} size {len} count {count} val {val}"],
+    layouts: ["{type} at {port} size {len} count {count} val {val}", "{type} at {port} size {len} count {count} val {val} (...)"],
   },
   kvm_userspace_exit: {
     fields: { reason: text("Why KVM went back to user space, KVM_EXIT_…; restart or error where the run was broken off."), code: id("The same as a code."), errno: id("Error code of the run, 0 for none.") },
     layouts: ["reason {reason} ({code})", "reason={code} errno={errno}"],
-    derive: { reason: ({ code, errno }) => errno < 0 ? (errno === -4 ? "restart" : "error") : KVM_EXIT[code] ? `KVM_EXIT_${KVM_EXIT[code]}` : null },
+    derive: { reason: { from: ["code", "errno"], say: (code, errno) => errno < 0 ? (errno === -4 ? "restart" : "error") : KVM_EXIT[code] ? `KVM_EXIT_${KVM_EXIT[code]}` : null } },
   },
   kvm_vcpu_wakeup: {
     fields: {
       wait_kind: text("wait: the thread slept; poll: it found work while polling."), ns: field("int", "ns", "How long it waited."),
-      waited: id("1 as a code for wait, 0 for poll."), valid: id("1 where the time counts for adapting the polling; a flag.", { words: { valid: 1, invalid: 0 } }),
+      waited: id("1 as a code for wait, 0 for poll.", { words: { wait: 1, poll: 0 } }), valid: id("1 where the time counts for adapting the polling; a flag.", { words: { valid: 1, invalid: 0 } }),
     },
-    layouts: ["{wait_kind} time {ns} ns, polling {valid}", "ns={ns} waited={waited} valid={valid}"],
-    derive: { wait_kind: ({ waited }) => waited === 1 ? "wait" : waited === 0 ? "poll" : null },
+    layouts: ["{waited} time {ns} ns, polling {valid}", "ns={ns} waited={waited} valid={valid}"],
+    derive: { wait_kind: { from: ["waited"], say: (waited) => (waited === 0 ? "poll" : "wait") } },
   },
   kvm_halt_poll_ns: {
     fields: { vcpu, new: field("int", "ns", "Polling time from now on."), old: field("int", "ns", "Polling time before."), grow: id("1 where it grew, 0 where it shrank; a flag.", { words: { grow: 1, shrink: 0 } }) },
     layouts: ["vcpu {vcpu}: halt_poll_ns {new} ({grow} {old})", "grow={grow} vcpu_id={vcpu} new={new} old={old}"],
   },
   kvm_wfx_arm64: {
-    fields: { instruction: text("wfi or wfe."), is_wfe: id("1 for WFE, 0 for WFI, as a flag."), pc },
+    fields: { instruction: text("wfi or wfe."), is_wfe: id("1 for WFE, 0 for WFI, as a flag.", { words: { wfe: 1, wfi: 0 } }), pc },
     layouts: [
       // trace-cmd 3.1 cannot print the conditional: which of the two it was, and where, is then unknown.
       "guest executed wf>c< at: {_}",
-      "guest executed {instruction} at: {pc}", "vcpu_pc={pc} is_wfe={is_wfe}",
+      "guest executed {is_wfe} at: {pc}", "vcpu_pc={pc} is_wfe={is_wfe}",
     ],
-    derive: { instruction: ({ is_wfe }) => is_wfe === 1 ? "wfe" : is_wfe === 0 ? "wfi" : null },
+    derive: { instruction: { from: ["is_wfe"], say: (is_wfe) => (is_wfe === 1 ? "wfe" : is_wfe === 0 ? "wfi" : null) } },
   },
   kvm_hvc_arm64: {
     fields: { pc, r0: hex64("Guest's register x0: the function called."), imm: field("hex", null, "Immediate value of the instruction.") },
@@ -220,8 +247,43 @@ export const eventFormats: Record<string, EventFormat> = {
     layouts: ["vcpu_pc={pc} is_write={is_write} name={name} Op0={op0} Op1={op1} CRn={crn} CRm={crm} Op2={op2}", "PC: {pc} {name} ({op0},{op1},{crn},{crm},{op2}) {is_write}"],
   },
   kvm_set_irq: { fields: { gsi: id("Number of the interrupt line (GSI)."), level, source: id("Id of the source.") }, layouts: ["gsi {gsi} level {level} source {source}", "gsi={gsi} level={level} irq_source_id={source}"] },
-  kvm_msi_set_irq: { fields: { dst: id("Number of the destination APIC."), vec: field("hex", null, "Interrupt vector number.") }, layouts: ["dst {dst} vec {vec} ({_})", "dst {dst} vec {vec}"] },
-  kvm_inj_virq: { fields: { vec: field("hex", null, "Interrupt vector number.") }, layouts: ["IRQ {vec}", "{_} {vec}"] },
+  kvm_ack_irq: { fields: { irqchip: id("Number of the interrupt controller."), pin: id("Number of its pin.") }, layouts: ["irqchip {irqchip} pin {pin}", "irqchip={irqchip} pin={pin}"] },
+  kvm_mmio_emulate: {
+    fields: { pc, instr: field("hex", null, "Instruction emulated, bits."), cpsr: field("hex", null, "Guest's state register, bits.") },
+    layouts: ["Emulate MMIO at: {pc} (instr: {instr}, cpsr: {cpsr})", "vcpu_pc={pc} instr={instr} cpsr={cpsr}"],
+  },
+  kvm_set_guest_debug: { fields: { vcpu_addr: hex64("Address of the vCPU's structure, hashed in the kernel's own text."), flags }, layouts: ["vcpu: {vcpu_addr}, flags: {flags}", "vcpu={vcpu_addr} guest_debug={flags}"] },
+  kvm_age_hva: {
+    fields: { start: hex64("First host-virtual address."), end: hex64("Host-virtual address after the last.") },
+    layouts: ["mmu notifier age hva: {start} -- {end}", "start={start} end={end}"],
+  },
+  kvm_set_spte_hva: { fields: { hva: hex64("Host-virtual address.") }, layouts: ["mmu notifier set pte hva: {hva}", "hva={hva}"] },
+  kvm_test_age_hva: { fields: { hva: hex64("Host-virtual address.") }, layouts: ["mmu notifier test age hva: {hva}", "hva={hva}"] },
+
+  // x86. Numbers as the kernel prints them: %x without 0x for apicid and dst, decimal vectors.
+  kvm_msi_set_irq: { fields: { dst: field("hex", null, "Number of the destination APIC."), vec: id("Interrupt vector number.") }, layouts: ["dst {dst} vec {vec} ({_})", "dst {dst} vec {vec}"] },
+  kvm_apic_ipi: { fields: { dst: field("hex", null, "Number of the destination APIC."), vec: id("Interrupt vector number.") }, layouts: ["dst {dst} vec {vec} ({_})"] },
+  kvm_apic_accept_irq: {
+    fields: { apicid: field("hex", null, "Number of the vCPU's APIC."), vec: id("Interrupt vector number."), delivery: text("Delivery mode."), trigger: text("edge or level.") },
+    layouts: ["apicid {apicid} vec {vec} ({delivery}|{trigger})", "apicid {apicid} vec {vec} ({delivery}|{trigger}) (coalesced)"],
+  },
+  kvm_eoi: apicEoi,
+  kvm_pv_eoi: apicEoi,
+  kvm_inj_virq: { fields: { vec: id("Interrupt vector number.") }, layouts: ["irq {vec}", "IRQ {vec}", "{_} {vec}", "{_} {vec} [reinjected]"] },
+  kvm_page_fault: {
+    fields: { vcpu, pc, address: hex64("Guest-physical address that faulted."), error_code: hex64("Error code of the fault, bits.") },
+    layouts: ["vcpu {vcpu} rip {pc} address {address} error_code {error_code}", "address {address} error_code {error_code}"],
+  },
+  kvm_msr: {
+    fields: { type: text("msr_read or msr_write."), msr: field("hex", null, "Number of the model-specific register."), val: hex64("Value written or read.") },
+    layouts: ["{type} {msr} = {val}", "{type} {msr} = {val} (#GP)"],
+  },
+  kvm_cr: { fields: { type: text("cr_read or cr_write."), cr: field("hex", null, "Number of the control register."), val: hex64("Value written or read.") }, layouts: ["{type} {cr} = {val}"] },
+  kvm_apic: { fields: { type: text("apic_read or apic_write."), reg: text("Name of the APIC register."), val: hex64("Value written or read.") }, layouts: ["{type} {reg} = {val}"] },
+  kvm_hypercall: {
+    fields: { nr: field("hex", null, "Number of the hypercall."), a0: hex64("First argument."), a1: hex64("Second argument."), a2: hex64("Third argument."), a3: hex64("Fourth argument.") },
+    layouts: ["nr {nr} a0 {a0} a1 {a1} a2 {a2} a3 {a3}"],
+  },
 
   sched_switch: {
     fields: {
@@ -229,7 +291,7 @@ export const eventFormats: Record<string, EventFormat> = {
       prev_state: text("Its state: R runnable (R+ preempted, where the layout says so), S and D asleep, I or W idle kernel thread, Z gone."),
       prev_state_code: id("The state as a code."),
       next_comm: text("Name of the thread that gets the CPU."), next_pid: id("Its thread id."), next_prio: id("Its priority."),
-      latency: field("int", "ns", "With trace-cmd report -w: from its wake-up until now."),
+      latency: field("us", "ns", "With trace-cmd report -w: from its wake-up until now."),
     },
     layouts: [
       "{prev_comm}:{prev_pid} [{prev_prio}] {prev_state} ==> {next_comm}:{next_pid} [{next_prio}]",
@@ -237,7 +299,7 @@ export const eventFormats: Record<string, EventFormat> = {
       "prev_comm={prev_comm} prev_pid={prev_pid} prev_prio={prev_prio} prev_state={prev_state_code} next_comm={next_comm} next_pid={next_pid} next_prio={next_prio}",
       "{prev_comm}:{prev_pid} [{prev_prio}] {prev_state} ==> {next_comm}:{next_pid} [{next_prio}] Latency: {latency} usecs",
     ],
-    derive: { prev_state: ({ prev_state_code }) => prev_state_code >= 0 ? taskState(prev_state_code) : null },
+    derive: { prev_state: { from: ["prev_state_code"], say: taskState } },
   },
   sched_waking: wakeup,
   sched_wakeup: wakeup,
@@ -246,6 +308,10 @@ export const eventFormats: Record<string, EventFormat> = {
     fields: { target_comm, target_pid, runtime: field("int", "ns", "Time that it ran since the last such event."), vruntime: field("int", "ns", "Its virtual runtime; exact up to 2^53.") },
     layouts: ["comm={target_comm} pid={target_pid} runtime={runtime} [ns] vruntime={vruntime} [ns]", "comm={target_comm} pid={target_pid} runtime={runtime} vruntime={vruntime}", "comm={target_comm} pid={target_pid} runtime={runtime} [ns]", "comm={target_comm} pid={target_pid} runtime={runtime}"],
   },
+  sched_stat_wait: statDelay,
+  sched_stat_sleep: statDelay,
+  sched_stat_iowait: statDelay,
+  sched_stat_blocked: statDelay,
   sched_migrate_task: {
     fields: { ...task, orig_cpu: id("Number of the CPU that it leaves."), dest_cpu: id("Number of the CPU that it moves to.") },
     layouts: ["comm={target_comm} pid={target_pid} prio={prio} orig_cpu={orig_cpu} dest_cpu={dest_cpu}"],
@@ -265,6 +331,8 @@ export const eventFormats: Record<string, EventFormat> = {
   softirq_entry: softirq,
   softirq_exit: softirq,
   softirq_raise: softirq,
+  tasklet_entry: tasklet,
+  tasklet_exit: tasklet,
   workqueue_queue_work: {
     fields: { work, function: workFunction, workqueue: text("Name of the queue."), req_cpu: id("Number of the CPU asked for; as large as the number of possible CPUs for any."), work_cpu: id("Number of the CPU that got it.") },
     layouts: ["work struct={work} function={function} workqueue={workqueue} req_cpu={req_cpu} cpu={work_cpu}", "work={work} function={function} workqueue={workqueue} req_cpu={req_cpu} cpu={work_cpu}"],

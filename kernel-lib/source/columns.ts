@@ -6,6 +6,8 @@ export interface ColumnSpec {
   type: "number" | "string" | "boolean" | "hex";
   /** ns, s, bytes, bit/s, %, count, …; null where the column is a name or a plain identifier. */
   unit: string | null;
+  /** 16 for numbers that people know in hexadecimal, such as addresses; left out for the others. */
+  base?: 16;
   meaning: string;
   /** When the value is null; left out where it never is. */
   null?: string;
