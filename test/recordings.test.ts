@@ -1,6 +1,9 @@
+import { readFileSync } from "node:fs";
 import { basename, relative } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import * as kl from "kernel-lib";
+import { expectExactWhenMutated } from "./accounting.js";
 import { CAPTURE, DATA, filesBelow, PEER } from "./peer.js";
 
 type Load = (path: string, options: kl.LoadOptions) => Promise<object>;
@@ -21,6 +24,12 @@ function loaderOf(path: string): Load | null {
   if (/^kvmexit\.txt$/.test(name)) return kl.loadKvmexit;
   return null;
 }
+
+/** The parser that works on bytes at hand, for each loader. */
+const parsers = new Map<Load, (bytes: Uint8Array) => object>([
+  [kl.loadIperf3, kl.fromIperf3], [kl.loadPerfStat, kl.fromPerfStat], [kl.loadPerfKvmStat, kl.fromPerfKvmStat], [kl.loadPerfReport, kl.fromPerfReport],
+  [kl.loadPerfScript, kl.fromPerfScript], [kl.loadTraceCmd, kl.fromTraceCmd], [kl.loadVirtiostat, kl.fromVirtiostat], [kl.loadKvmexit, kl.fromKvmexit],
+]);
 
 async function expectWhole(path: string): Promise<void> {
   const result = await loaderOf(path)!(path, { quiet: true });
@@ -43,6 +52,17 @@ function tablesOf(result: any): kl.ColumnTable[] {
 describe("every recording loads with nothing left over", () => {
   const own = filesBelow(DATA, /./).filter(loaderOf);
   it.each(own.map((path) => relative(DATA, path)))("data/%s", (path) => expectWhole(`${DATA}/${path}`));
+});
+
+describe("damaged copies of every recording are accounted for to the line", () => {
+  const own = filesBelow(DATA, /./).filter((path) => loaderOf(path) && !/\.zst$/.test(path));
+  it.each(own.map((path) => relative(DATA, path)))("data/%s", (path) => {
+    const load = loaderOf(path)!, parse = parsers.get(load)!;
+    const bytes = readFileSync(`${DATA}/${path}`), plain = bytes[0] === 0x1f ? gunzipSync(bytes) : bytes;
+    // The first lines hold what can go wrong; JSON is one whole.
+    const lines = plain.toString("latin1").split("\n");
+    expectExactWhenMutated(parse, /\.json$/.test(path) ? plain : Buffer.from(lines.slice(0, 150).join("\n"), "latin1"), 12);
+  });
 });
 
 describe.skipIf(!CAPTURE)("every recording of the larger set loads with nothing left over (KERNEL_LIB_CAPTURE_DATA)", () => {
