@@ -86,7 +86,7 @@ export function describe(table: ColumnTable): ColumnTable {
     column,
     type: known[column]?.type ?? "",
     unit: known[column]?.unit ?? null,
-    meaning: known[column]?.meaning ?? "made in this notebook",
+    meaning: known[column]?.meaning || "made in this notebook",
     null: known[column]?.null ?? null,
   })));
 }

@@ -227,15 +227,15 @@ export class StringBuilder {
 const specs = new WeakMap<object, Columns>();
 /** By the column itself, which most of Arquero's verbs hand on as it is. */
 const byColumn = new WeakMap<object, ColumnSpec>();
-/** By name, where all tables that have such a column mean the same kind of thing; null where they do not. */
+/** By name, the unit where all tables that have such a column agree on it; null where they do not. What it means there is not known. */
 const byName = new Map<string, ColumnSpec | null>();
 
 /** Makes columns known by name, for tables whose columns are new (joins, rollups). Done once, for all tables there are. */
 export function knowNames(columns: Columns): void {
   for (const [name, spec] of Object.entries(columns)) {
     const known = byName.get(name);
-    if (known === undefined) byName.set(name, spec);
-    else if (known && (known.unit !== spec.unit || known.type !== spec.type)) byName.set(name, null);
+    if (known === undefined) byName.set(name, { type: spec.type, unit: spec.unit, base: spec.base, meaning: "" });
+    else if (known && (known.unit !== spec.unit || known.type !== spec.type || known.base !== spec.base)) byName.set(name, null);
   }
 }
 
@@ -274,7 +274,7 @@ export function tableOf<C extends Columns>(columns: C, rows: Iterable<RowOf<C>>)
 
 /**
  * What is known of a table's columns. Of a table that Arquero verbs made, columns taken over from another table keep what was
- * known of them there; new ones (of a rollup, a join) are known by their name, where that means the same in every table.
+ * known of them there; of new ones (of a rollup, a join) the unit is told by the name, where that has the same one in every table.
  */
 export function columnsOf(table: ColumnTable): Columns {
   const own = specs.get(table);
