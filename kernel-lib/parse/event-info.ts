@@ -25,9 +25,14 @@ export function fieldsOfInfo(event: string, info: DictionaryColumn): EventFields
       for (let i = 0; i < data.length; i++) data[i] = info.codes[i] < 0 ? NaN : (values[info.codes[i]] as number | null) ?? NaN;
       columns[key] = data.some((x) => x !== x) ? new NullableColumn(data) : data;
     } else {
-      const texts = [...new Set(values.filter((value) => value !== null).map(String))];
-      const codeOf = values.map((value) => (value === null ? -1 : texts.indexOf(String(value))));
-      columns[key] = new DictionaryColumn(info.codes.map((code) => (code < 0 ? -1 : codeOf[code])), texts);
+      const texts = new Map<string, number>();
+      const codeOf = values.map((value) => {
+        if (value === null) return -1;
+        const text = String(value), code = texts.get(text) ?? texts.size;
+        texts.set(text, code);
+        return code;
+      });
+      columns[key] = new DictionaryColumn(info.codes.map((code) => (code < 0 ? -1 : codeOf[code])), [...texts.keys()]);
     }
   }
   return { columns, specs, info };
