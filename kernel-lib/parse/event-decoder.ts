@@ -210,7 +210,7 @@ const read = {
     if (bytes[at] === ZERO && (bytes[at + 1] | LOWER) === X) return minus ? -1 : this.hex(bytes, at, end);
     const digits = at;
     let n = 0;
-    for (let c = bytes[at]; at < end && c >= ZERO && c <= NINE; c = bytes[++at]) n = n * 10 + c - ZERO;
+    for (let c = bytes[at]; at < end && c >= ZERO && c <= NINE; c = bytes[++at]) n = n * 10 + (c - ZERO);
     if (at === digits || (at < end && isWord(bytes[at]))) return -1;
     this.number = minus ? -n : n;
     return at;
@@ -231,7 +231,7 @@ const read = {
     for (; at < end; at++) {
       const c = bytes[at];
       if (c === POINT && !point) point = true;
-      else if (c >= ZERO && c <= NINE) { n = n * 10 + c - ZERO; if (point) unit /= 10; } else break;
+      else if (c >= ZERO && c <= NINE) { n = n * 10 + (c - ZERO); if (point) unit /= 10; } else break;
     }
     if (at === first) return -1;
     this.number = Math.round(n * unit);

@@ -77,7 +77,10 @@ const isDigit = (c: number) => c >= ZERO && c <= NINE;
 const isBlank = (c: number) => c === SPACE || c === TAB;
 /** ns per unit of the last of that many decimals. */
 const FRACTION = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10, 1];
-const LONGEST_FLAGS = 16;
+// Damaged lines stay cheap: nothing below looks further than what a tool prints, however often a line seems to begin anew.
+const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100;
+/** What `lineTgid` says where there is no such column, and where it reads "(-----)". */
+const NO_TGID = -2, TGID_UNKNOWN = -1;
 
 function traceParser(source: string): LineParser<Trace> {
   // One array per column of every event, all grown together.
@@ -94,7 +97,7 @@ function traceParser(source: string): LineParser<Trace> {
   const lost: Lost[] = [];
 
   // What the head of the line at hand says.
-  let at = 0, sideCode = -1, lineCpu = 0, linePid = 0, commStart = 0, commEnd = 0, flagStart = 0, flagEnd = 0, lineTgid = -1, eventStart = 0, eventEnd = 0;
+  let at = 0, sideCode = -1, lineCpu = 0, linePid = 0, commStart = 0, commEnd = 0, flagStart = 0, flagEnd = 0, lineTgid = NO_TGID, eventStart = 0, eventEnd = 0;
 
   const lineTs = new Float64Array(1); // not a plain variable, which would be allocated anew for each line
 
@@ -126,12 +129,12 @@ function traceParser(source: string): LineParser<Trace> {
   /** `comm-123`, or perf's `comm  123`, that ends at `end`, with the kernel's TGID column behind it or not. */
   function thread(b: Buffer, start: number, end: number): boolean {
     while (end > start && b[end - 1] === SPACE) end--;
-    lineTgid = -1;
+    lineTgid = NO_TGID;
     if (b[end - 1] === RPAREN) { // "(  123)" or "(-----)"
       let open = end - 2, n = 0, scale = 1, digits = 0;
-      for (; open > start && b[open] !== LPAREN; open--) if (isDigit(b[open])) { n += (b[open] - ZERO) * scale; scale *= 10; digits++; }
-      anyTgid = true;
-      if (digits > 0) lineTgid = n;
+      for (; open > start && b[open] !== LPAREN && end - open < LONGEST_TGID; open--) if (isDigit(b[open])) { n += (b[open] - ZERO) * scale; scale *= 10; digits++; }
+      if (b[open] !== LPAREN) return false;
+      lineTgid = digits > 0 ? n : TGID_UNKNOWN;
       end = open;
       while (end > start && b[end - 1] === SPACE) end--;
     }
@@ -160,7 +163,7 @@ function traceParser(source: string): LineParser<Trace> {
       while (i < end && b[i] === SPACE) i++;
       const word = i;
       let whole = 0, c = b[i];
-      for (; i < end && c >= ZERO && c <= NINE; c = b[++i]) whole = whole * 10 + c - ZERO;
+      for (; i < end && c >= ZERO && c <= NINE; c = b[++i]) whole = whole * 10 + (c - ZERO);
       if (i > word && c === DOT) {
         let fraction = 0, digits = 0;
         for (c = b[++i]; i < end && c >= ZERO && c <= NINE && digits < 9; c = b[++i], digits++) fraction = fraction * 10 + c - ZERO;
@@ -179,7 +182,8 @@ function traceParser(source: string): LineParser<Trace> {
   function eventName(b: Buffer, i: number, end: number): boolean {
     while (i < end && b[i] === SPACE) i++;
     if (b[i] === LPAREN && b[i + 1] === PLUS) { // (+486)
-      while (i < end && b[i] !== RPAREN) i++;
+      const stop = Math.min(end, i + LONGEST_DIFF);
+      while (i < stop && b[i] !== RPAREN) i++;
       i++;
       while (i < end && b[i] === SPACE) i++;
     }
@@ -256,7 +260,10 @@ function traceParser(source: string): LineParser<Trace> {
       cpus = Math.max(cpus, Number(m[2]));
       if (m[1]) {
         const name = Buffer.from(m[1], "latin1");
-        if (!sides.some((s) => s.equals(name))) sides.push(name);
+        if (!sides.some((s) => s.equals(name))) {
+          if (sides.length === MOST_SIDES) return UNKNOWN;
+          sides.push(name);
+        }
       }
       return HEADER;
     }
@@ -285,7 +292,10 @@ function traceParser(source: string): LineParser<Trace> {
       decoder.decode(b, at, end);
       if (flagEnd > 0) flags.set(row, flags.dictionary.intern(b, flagStart, flagEnd));
       if (sideCode >= 0) side.set(row, sideCode);
-      if (lineTgid >= 0) tgid.set(row, lineTgid);
+      if (lineTgid !== NO_TGID) {
+        anyTgid = true;
+        if (lineTgid !== TGID_UNKNOWN) tgid.set(row, lineTgid);
+      }
       return ROW;
     },
     finish() {
