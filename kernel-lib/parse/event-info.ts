@@ -16,11 +16,11 @@ export function fieldsOfInfo(event: string, info: DictionaryColumn): EventFields
   const keys = [...new Set(parsed.flatMap((fields) => Object.keys(fields)))].slice(0, MOST_FIELDS);
   const columns: Record<string, Column<any>> = {}, specs: Columns = {};
   for (const key of keys) {
-    const values = parsed.map((fields) => fields[key] ?? null);
+    const values = parsed.map((fields) => (Object.hasOwn(fields, key) ? fields[key] : null));
     const numeric = values.every((value) => value === null || typeof value === "number");
     specs[key] = {
       type: numeric ? "number" : values.every((value) => value === null || /^0x/.test(String(value))) ? "hex" : "string",
-      unit: key === "dur" ? "ns" : null, meaning: meanings[key] ?? `The event's own field ${key}, a value as printed.`, null: "the event's text has none",
+      unit: key === "dur" ? "ns" : null, meaning: Object.hasOwn(meanings, key) ? meanings[key] : `The event's own field ${key}, a value as printed.`, null: "the event's text has none",
     };
     if (numeric) {
       const data = new Float64Array(info.length);
@@ -56,9 +56,9 @@ type Fields = Record<string, string | number>;
 
 function keyValues(text: string): Fields {
   const fields: Fields = {};
-  // Names that mean the event itself stay apart from the columns that every event has.
+  // Names that mean the event itself stay apart from the columns that every event has; __proto__ is none that JavaScript could keep.
   const put = (key: string, value: string) => {
-    fields[/^(ts|cpu|pid|comm|side|info)$/.test(key) ? `${key}_field` : key] = /^-?\d{1,15}$/.test(value) ? Number(value) : value;
+    fields[/^(ts|cpu|pid|comm|side|info|__proto__)$/.test(key) ? `${key}_field` : key] = /^-?\d{1,15}$/.test(value) ? Number(value) : value;
   };
   const probe = /^[([]([^()\s]+(?: \[\w+\])?)(?: <- ([^()]+))?[)\]]\s*/.exec(text);
   if (probe) {
@@ -66,7 +66,7 @@ function keyValues(text: string): Fields {
     if (probe[2]) put("ret_ip", hexed(probe[2]));
     text = text.slice(probe[0].length);
   }
-  for (const [, key, value] of text.matchAll(/(?:^|[\s,([])([A-Za-z_]\w*)(?:=|: ?)("[^"]*"|ARRAY\[[^\]]*\]|[^\s,)\]]+)/g)) {
+  for (const [, key, value] of text.matchAll(/(?:^|[\s,([])([A-Za-z_]\w*)(?:=|: ?)("[^"]*"|ARRAY\[[^[\]]*\]|[^\s,)\]]+)/g)) {
     if (key === "__probe_ip") put("probe_ip", hexed(value));
     else put(key, value);
   }

@@ -225,6 +225,7 @@ trace-guest.dat: CPU:1 [LOST 7 EVENTS]
   it("other text is an error that names its first line", () => {
     expect(() => kl.fromTraceCmd("no trace at all\n")).toThrow(kl.ParseError);
     expect(() => kl.fromTraceCmd("no trace at all\n")).toThrow(/not trace-cmd output/);
+    expect(() => kl.fromTraceCmd(readFileSync(`${DATA}/talk/virtio/perf-stat.txt`))).toThrow(/it looks like perf-stat output/);
   });
   it("no text is an empty trace", () => {
     const trace = kl.fromTraceCmd("");
@@ -320,6 +321,50 @@ describe("accounting", () => {
     const trace = kl.fromTraceCmd(endless.join("\n") + line("kvm_entry", "PC: 0x1"));
     expect(trace.undecoded).toBe(4);
     expect(kl.accounting(trace).rows).toBe(5);
+  });
+  it("lines that seem to begin anew at every place, or never to end, take time in proportion to their length", () => {
+    // 4 MB each: were any of them read again from every place, this would take hours.
+    const many = (piece: string) => `${piece.repeat(4_000_000 / piece.length)}\n`;
+    for (const piece of [":", "1:", " 1:", "[0]", " [0]", ":[0] ", " 1) [0]", "a-1 [0] 1.0: (+ ", "(1) [0] ", "x-1 [0] 1.0:"]) {
+      const trace = kl.fromTraceCmd(line("kvm_entry", "PC: 0x1") + many(piece));
+      expect(kl.accounting(trace).lines).toBe(2);
+      expect(trace.of("kvm_entry").numRows()).toBe(1);
+    }
+    for (const [event, piece] of [["kvm_entry", "<CANT FIND FIELD "], ["foo", " a=ARRAY["], ["foo", ` a="`], ["foo", " a=1"], ["funcgraph_entry", "|"], ["sched_switch", " ==> "], ["sched_waking", "comm=a pid="]]) {
+      expect(row(line(event, many(piece).trimEnd()), event)).toMatchObject({ pid: 696 });
+    }
+    expect(row(line("funcgraph_entry", `        5.200 us   |    tun_get();${" ".repeat(4_000_000)}x`), "funcgraph_entry")).toMatchObject({ dur: 5200, depth: 1 });
+    expect(row(line("funcgraph_entry", `        5.200 us   |    tun_get();${"/* ".repeat(1_000_000)}`), "funcgraph_entry")).toMatchObject({ dur: 5200, depth: 1 });
+  });
+  it("as many files or fields as no report has are not all taken, and said", () => {
+    const files = Array.from({ length: 5000 }, (_, i) => `f${i}: cpus=1\n`).join("");
+    expect(kl.accounting(kl.fromTraceCmd(files + line("kvm_entry", "PC: 0x1")))).toMatchObject({ rows: 1, header: 100, notUnderstood: 4900 });
+    const fields = Array.from({ length: 2000 }, (_, i) => `k${i}=${i}`).join(" ");
+    const found = row(line("foo", fields), "foo");
+    expect(found).toMatchObject({ k0: 0, k255: 255, info: fields });
+    expect(found).not.toHaveProperty("k256");
+  });
+  it("names that mean something to JavaScript are names", () => {
+    const trace = kl.fromTraceCmd(line("foo", "constructor=1 __proto__=5 toString=a") + line("foo", "b=2") + line("__proto__", "a=1") + line("constructor", "hasOwnProperty=1"));
+    expect(trace.eventNames).toEqual(["foo", "__proto__", "constructor"]);
+    expect(trace.of("foo").objects()).toMatchObject([{ constructor: 1, __proto___field: 5, toString: "a", b: null }, { constructor: null, __proto___field: null, toString: null, b: 2 }]);
+    expect(kl.describe(trace.of("foo")).objects().every((column: any) => typeof column.meaning === "string")).toBe(true);
+    expect(trace.of("__proto__").object(0)).toMatchObject({ a: 1 });
+    expect(trace.of("constructor").object(0)).toMatchObject({ hasOwnProperty: 1 });
+  });
+  it("NUL and bytes that are no UTF-8 in a name", () => {
+    const text = Buffer.concat([Buffer.from("  a\0b-5   [001]   1.000000: kvm_entry: PC: 0x1\n "), Buffer.from([0xff, 0xfe]), Buffer.from("x-6  [001]   1.000001: kvm_entry: PC: 0x1\n")]);
+    expect(kl.fromTraceCmd(text).events.objects().map((event: any) => [event.comm, event.pid])).toEqual([["a\0b", 5], ["\ufffd\ufffdx", 6]]);
+  });
+  it.each(["virtio/trace-cmd.txt", "vhost/trace-cmd-rich.txt", "debugthreads/trace-cmd-small.txt"])("%s: as many of each event as a count of its name gives", (path) => {
+    const bytes = plain(path), counted = new Map<string, number>();
+    for (const text of bytes.toString().split("\n")) {
+      const name = / \[\d{3}\] +[\d.]+: (\w+):/.exec(text)?.[1];
+      if (name) counted.set(name, (counted.get(name) ?? 0) + 1);
+    }
+    const trace = kl.fromTraceCmd(bytes);
+    expect(trace.eventNames.length).toBeGreaterThan(10);
+    expect(new Map(trace.eventNames.map((name) => [name, trace.of(name).numRows()]))).toEqual(counted);
   });
   it("any bytes at all", () => {
     fc.assert(fc.property(fc.array(fc.oneof(fc.constantFrom("sh-1", "[001]", "5.000001:", "kvm_exit:", "TRAP:", "(", ")", " ", "  ", "-", ":", "\n", "0x", "cpus=", "CPU:1 ["), fc.string()), { maxLength: 40 }), (pieces) => {
