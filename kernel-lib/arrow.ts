@@ -10,7 +10,7 @@ import {
 } from "./source/columns.js";
 import { accountingOf, setAccounting, type Accounting } from "./source/lines.js";
 
-// The Arrow IPC file format ("Feather 2"), which pandas, polars, DuckDB and R read. One record batch per table.
+// The Arrow IPC file format ("Feather 2"), which pandas and polars read. One record batch per table.
 // Column descriptions stand in each field's metadata (unit, meaning …), the accounting in the schema's.
 
 /** Key in the schema's metadata. */
@@ -39,7 +39,7 @@ export function toArrow(table: ColumnTable): Uint8Array {
   return tableToIPC(new ArrowTable(schema as ArrowTable["schema"], children), { format: "file" })!;
 }
 
-/** Writes a table as an Arrow IPC file (see `toArrow`), which `readArrow`, pandas, polars and DuckDB read. */
+/** Writes a table as an Arrow IPC file (see `toArrow`), which `readArrow`, pandas and polars read. */
 export async function writeArrow(table: ColumnTable, path: string): Promise<void> {
   await writeFile(path, toArrow(table));
 }
