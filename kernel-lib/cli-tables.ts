@@ -1,4 +1,5 @@
 import { escape, type ColumnTable } from "arquero";
+import { toArrow } from "./arrow.js";
 import { OptionError } from "./errors.js";
 import * as library from "./index.js";
 import { formatNames, needFormat } from "./parse/detect.js";
@@ -58,7 +59,7 @@ const write = async (chunk: string | Uint8Array): Promise<void> => {
 
 /** Writes a table to standard output, a piece at a time. */
 export async function writeTable(table: ColumnTable, form: string): Promise<void> {
-  if (form === "arrow") return write(table.toArrowIPC({ format: "file" }) as Uint8Array);
+  if (form === "arrow") return write(toArrow(table));
   const total = table.numRows();
   if (form === "csv") {
     for (let offset = 0; offset === 0 || offset < total; offset += ROWS_AT_ONCE) {

@@ -68,6 +68,9 @@ export { stageChart } from "./chart/stages.js";
 // To danfo and back.
 export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";
 
+// To Arrow files and back.
+export { toArrow, fromArrow, writeArrow, readArrow } from "./arrow.js";
+
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
 export { md, type Markdown } from "./notebook/markdown.js";

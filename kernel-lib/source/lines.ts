@@ -70,6 +70,11 @@ export function accounting(result: object): Accounting {
   return found;
 }
 
+/** The accounting of a result, or null where it has none. */
+export function accountingOf(result: object): Accounting | null {
+  return accountings.get(result) ?? null;
+}
+
 /** Gives a result the accounting of the input that it was made from. For parsers alone. */
 export function setAccounting(result: object, value: Accounting): void {
   accountings.set(result, value);
