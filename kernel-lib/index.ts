@@ -54,6 +54,9 @@ export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, typ
 export { commands, fromCommands, loadCommands } from "./parse/commands.js";
 export { loadRun, loadStudy, stackRuns, type Run, type Study, type LoadRunOptions, type RecordingName } from "./study.js";
 
+// Is it better?
+export { compareRuns, verdictOf, repeatsNeeded, type CompareRunsOptions, type Verdict } from "./analysis/compare-runs.js";
+
 // Charts.
 export { chart, type Chart, type ChartOptions } from "./chart/theme.js";
 export { bitrateChart } from "./chart/bitrate.js";
@@ -64,6 +67,7 @@ export { flameGraph, diffFlameGraph, type FlameGraphOptions, type DiffFlameGraph
 export { latencyChart, type LatencyChartOptions } from "./chart/latency.js";
 export { sequenceChart } from "./chart/sequence.js";
 export { stageChart } from "./chart/stages.js";
+export { effectsChart, type EffectsOptions } from "./chart/effects.js";
 
 // To danfo and back.
 export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";

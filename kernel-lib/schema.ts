@@ -8,6 +8,7 @@ import { iperf3Columns } from "./parse/iperf3.js";
 import { perfStatColumns } from "./parse/perf-stat.js";
 import { perfKvmStatColumns } from "./parse/perf-kvm-stat.js";
 import { comparisonColumns } from "./analysis/compare.js";
+import { runComparisonColumns } from "./analysis/compare-runs.js";
 import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report.js";
 import { virtiostatColumns } from "./parse/virtiostat.js";
 import { kvmexitColumns } from "./parse/kvmexit.js";
@@ -33,6 +34,7 @@ export const schema: Record<string, Columns> = {
   "perf stat": perfStatColumns,
   "perf kvm stat": perfKvmStatColumns,
   "comparison": comparisonColumns,
+  "run comparison": runComparisonColumns,
   "perf script samples": sampleColumns,
   "perf script stacks": stackColumns,
   "perf script frames": frameColumns,

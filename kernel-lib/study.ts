@@ -21,6 +21,7 @@ import type { Trace } from "./trace.js";
 interface Recordings {
   iperf3: ColumnTable;
   perfStat: ColumnTable;
+  instructions: ColumnTable;
   kvmStat: ColumnTable;
   virtiostat: ColumnTable;
   kvmexit: ColumnTable;
@@ -40,6 +41,7 @@ export type RecordingName = keyof Recordings;
 interface Repeats {
   iperf3: ColumnTable[];
   perfStat: ColumnTable[];
+  instructions: ColumnTable[];
   kvmStat: ColumnTable[];
   trace: Trace[];
 }
@@ -57,6 +59,7 @@ interface Kind<T> {
 const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
   iperf3: { files: ["iperf3.json", "iperf3.txt"], step: "iperf3", repeats: /^iperf3-(run|ab)\d+\.json$/, load: loadIperf3 },
   perfStat: { files: ["perf-stat.txt", "perf-stat.json", "perf-stat.csv"], step: "perf-stat", repeats: /^perf-stat-(run|ab)\d+\.txt$/, load: loadPerfStat },
+  instructions: { files: ["perf-stat-instructions.txt", "perf-stat-instructions-run1.txt"], repeats: /^perf-stat-instructions-run\d+\.txt$/, load: loadPerfStat },
   kvmStat: { files: ["perf-kvm-stat.txt"], step: "perf-kvm-stat", repeats: /^perf-kvm-stat(-r\d+)?\.txt$/, load: loadPerfKvmStat },
   virtiostat: { files: ["virtiostat.txt"], step: "virtiostat", load: loadVirtiostat },
   kvmexit: { files: ["kvmexit.txt"], step: "kvmexit", load: loadKvmexit },
@@ -152,7 +155,7 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
   };
 
   try {
-    const repeats: { [K in keyof Repeats]: unknown[] } = { iperf3: [], perfStat: [], kvmStat: [], trace: [] };
+    const repeats: { [K in keyof Repeats]: unknown[] } = { iperf3: [], perfStat: [], instructions: [], kvmStat: [], trace: [] };
     for (const recording of names) {
       const kind = kinds[recording] as Kind<object>;
       const file = kind.files.map((wanted) => files.find((file) => plainName(file) === wanted)).find((file) => file !== undefined);

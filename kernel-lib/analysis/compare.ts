@@ -235,7 +235,7 @@ const runColumns = {
 } as const satisfies Columns;
 
 /** One table of counters per report; of a report with intervals and a summary, the summary. */
-function perfStatRuns(table: ColumnTable): ColumnTable[] {
+export function perfStatRuns(table: ColumnTable): ColumnTable[] {
   const rows = (table.objects() as { block: number; ts: number | null; kind: string; event: string; value: number | null; variance: number | null; runs: number | null }[])
     .filter((row) => row.kind === "counter");
   const whole = rows.some((row) => row.ts === null) ? rows.filter((row) => row.ts === null) : rows;
@@ -254,7 +254,7 @@ const kvmRunColumns = {
 } as const satisfies Columns;
 
 /** One row per exit reason of a perf kvm stat table; the blocks of live are added up, after which no standard error is known. */
-function kvmRun(table: ColumnTable): ColumnTable {
+export function kvmRun(table: ColumnTable): ColumnTable {
   const rows = table.objects() as { event: string; samples: number; avg: number; stddev_pct: number | null }[];
   return tableOf(kvmRunColumns, [...new Set(rows.map((row) => row.event))].map((event) => {
     const of = rows.filter((row) => row.event === event);
@@ -268,7 +268,7 @@ export interface CompareBitrateOptions extends CompareOptions {
   side?: "sender" | "receiver";
 }
 
-interface Iperf3Row {
+export interface Iperf3Row {
   test: number; host: string | null; kind: string; stream: string | null; direction: string | null; side: string | null; role: string | null;
   start: number; end: number; bytes: number | null; bitrate: number | null; omitted: boolean;
 }
@@ -281,14 +281,8 @@ interface Iperf3Row {
 export function compareBitrate(a: Repeats, b: Repeats, options: CompareBitrateOptions = {}): ColumnTable {
   const { side = "receiver", ...rest } = options;
   if (side !== "sender" && side !== "receiver") throw new OptionError(`side is one of sender, receiver; this is ${JSON.stringify(side)}`);
-  const sides = [repeatsOf(a, "a"), repeatsOf(b, "b")].map((tables) => tables.flatMap((table) => {
-    for (const column of ["test", "kind", "stream", "bitrate", "direction"]) {
-      if (!table.columnNames().includes(column)) throw new OptionError(`compareBitrate takes tables of iperf3; this has no column ${column}, but ${table.columnNames().join(", ")}`);
-    }
-    const rows = table.objects() as Iperf3Row[];
-    return [...new Set(rows.map((row) => row.test))].map((test) => rows.filter((row) => row.test === test));
-  }));
-  const directions = [...new Set(sides.flat().flatMap((run) => run.filter((row) => row.kind !== "error").map((row) => row.direction)))];
+  const sides = [repeatsOf(a, "a"), repeatsOf(b, "b")].map((tables) => tables.flatMap(iperf3Runs));
+  const directions = directionsOf(sides.flat());
   return comparison(rest, directions.map((direction) => {
     const [left, right] = sides.map((runs) => {
       const rates = runs.map((run) => runRate(run.filter((row) => row.direction === direction), side)).filter((rate): rate is RunRate => rate !== null);
@@ -300,10 +294,22 @@ export function compareBitrate(a: Repeats, b: Repeats, options: CompareBitrateOp
   }), "bit/s");
 }
 
-interface RunRate { rate: number; intervals: Iperf3Row[] }
+/** The rows of an iperf3 table, run by run. */
+export function iperf3Runs(table: ColumnTable): Iperf3Row[][] {
+  for (const column of ["test", "kind", "stream", "bitrate", "direction"]) {
+    if (!table.columnNames().includes(column)) throw new OptionError(`compareBitrate takes tables of iperf3; this has no column ${column}, but ${table.columnNames().join(", ")}`);
+  }
+  const rows = table.objects() as Iperf3Row[];
+  return [...new Set(rows.map((row) => row.test))].map((test) => rows.filter((row) => row.test === test));
+}
+
+/** The directions of the data in some runs. */
+export const directionsOf = (runs: Iperf3Row[][]): (string | null)[] => [...new Set(runs.flatMap((run) => run.filter((row) => row.kind !== "error").map((row) => row.direction)))];
+
+export interface RunRate { rate: number; intervals: Iperf3Row[] }
 
 /** A run's bitrate of one direction: its total of all streams; where the run was broken off, that of its intervals. */
-function runRate(run: Iperf3Row[], side: string): RunRate | null {
+export function runRate(run: Iperf3Row[], side: string): RunRate | null {
   // With --get-server-output both ends print the same run: one end is enough.
   const rows = run.filter((row) => row.host === run[0].host && row.bitrate !== null);
   const sums = rows.filter((row) => row.stream === "SUM"), whole = sums.length > 0 ? sums : rows;

@@ -81,6 +81,20 @@ export function kickStages(kicks: ColumnTable): ColumnTable {
   }));
 }
 
+/** The lengths of each stage, ns, in the order of the kicks that have both of its ends; see kickStages. */
+export function stageLengths(kicks: ColumnTable): Map<string, number[]> {
+  const read = columnReader(kicks), times = TIMES.map((name) => [name, read(name)] as const);
+  const lengths = new Map<string, number[]>(STAGES.map(({ stage }) => [stage, []]));
+  kicks.scan((row) => {
+    const kick = Object.fromEntries(times.map(([name, at]) => [name, at(row!)])) as unknown as Kick;
+    for (const { stage, begin, end } of STAGES) {
+      const from = begin(kick), to = end(kick);
+      if (from !== null && to !== null) lengths.get(stage)!.push(to - from);
+    }
+  }, true);
+  return lengths;
+}
+
 export const kickSpansColumns = {
   run: { type: "string", unit: null, meaning: "Name of the run.", null: "the kicks have no run column" },
   kick: { type: "number", unit: null, meaning: "Index of the kick, as in virtioKicks." },
