@@ -9,7 +9,7 @@ import type { Column, Columns, DictionaryColumn } from "./source/columns.js";
 export interface Trace {
   /** Path of the text that it was read from. */
   source: string;
-  /** All events: ts, cpu, pid, comm, event (and side where several files were reported together, info for events without typed columns). */
+  /** All events: ts, cpu, pid, comm, event; where the text has them side (of a merged report), flags, tgid; info where an event's columns do not say it all. */
   events: ColumnTable;
   /** Names of the events that occur, most frequent first. */
   eventNames: string[];
@@ -17,6 +17,8 @@ export interface Trace {
   of(event: string): ColumnTable;
   /** Where the recorder lost events: cpu, how many (null where it did not say), between which times. */
   lost: ColumnTable;
+  /** How many events with columns of their own had a text that no known layout fits: their columns are null, `info` keeps the text. */
+  undecoded: number;
   /** Number of CPUs that the recorder names, else 1 + the highest seen. */
   cpus: number;
   /** The arrays behind the tables, for analyses that walk all events. */

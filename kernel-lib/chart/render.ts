@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type * as Resvg from "@resvg/resvg-js";
+import type * as ResvgWasm from "@resvg/resvg-wasm";
 import type * as Vega from "vega";
 import type * as VegaLite from "vega-lite";
 import { textWidth } from "./text-width.js";
@@ -8,7 +10,8 @@ import { OptionError } from "../errors.js";
 /** A chart drawn: as SVG, and as the PNG made of it at twice the size, for sharp print and screens. */
 export interface RenderedChart {
   svg: string;
-  png: Uint8Array;
+  /** null in the first moments of a program in which resvg runs as WebAssembly. */
+  png: Uint8Array | null;
   /** Of the chart in CSS pixels; the PNG has twice as many. */
   width: number;
   height: number;
@@ -20,7 +23,6 @@ const require = createRequire(import.meta.url);
 const drawers = () => ({
   vega: require("vega") as typeof Vega,
   vegaLite: require("vega-lite") as typeof VegaLite,
-  resvg: require("@resvg/resvg-js") as typeof Resvg,
 });
 // resvg leaves text out, without a word, when it has no font: these files come with the package.
 const fontFiles = ["DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf"].map((name) => require.resolve(`dejavu-fonts-ttf/ttf/${name}`));
@@ -30,7 +32,7 @@ const fontFiles = ["DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf"
  * @throws OptionError where the spec names data by URL.
  */
 export function renderChart(spec: object): RenderedChart {
-  const { vega, vegaLite, resvg } = drawers();
+  const { vega, vegaLite } = drawers();
   (vega as any).textMetrics.width = measured;
   const quiet = vega.logger(vega.Error);
   const compiled = vegaLite.compile({ ...spec } as VegaLite.TopLevelSpec, { logger: quiet as any }).spec;
@@ -40,11 +42,41 @@ export function renderChart(spec: object): RenderedChart {
   const view = new vega.View(vega.parse(compiled), { renderer: "none", logger: quiet });
   const { svg, width, height } = drawNow(view, (vega as any).SVGStringRenderer);
   view.finalize();
-  const png = new resvg.Resvg(svg, {
-    fitTo: { mode: "zoom", value: PNG_SCALE },
-    font: { fontFiles, loadSystemFonts: false, defaultFontFamily: "DejaVu Sans", sansSerifFamily: "DejaVu Sans", monospaceFamily: "DejaVu Sans Mono" },
-  }).render().asPng();
-  return { svg, png, width, height };
+  return { svg, png: toPng(svg), width, height };
+}
+
+/**
+ * resvg comes as a native module for each system, which npm counts as optional; where it was left out, the same program as WebAssembly does it.
+ * That takes a moment to start, so it starts when this file is loaded.
+ */
+let wasm: typeof ResvgWasm | null = null;
+const hasNative = nativeIsThere();
+if (!hasNative) startWasm().catch((error: Error) => process.emitWarning(`charts have no PNG: ${error.message}`));
+
+function nativeIsThere(): boolean {
+  const own = createRequire(require.resolve("@resvg/resvg-js"));
+  const { optionalDependencies } = own("./package.json") as { optionalDependencies: Record<string, string> };
+  return Object.keys(optionalDependencies).some((name) => {
+    try {
+      return own.resolve(name) !== "";
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function startWasm(): Promise<void> {
+  const loaded = require("@resvg/resvg-wasm") as typeof ResvgWasm;
+  await loaded.initWasm(readFileSync(require.resolve("@resvg/resvg-wasm/index_bg.wasm")));
+  wasm = loaded;
+}
+
+function toPng(svg: string): Uint8Array | null {
+  const options = { fitTo: { mode: "zoom" as const, value: PNG_SCALE } };
+  const families = { loadSystemFonts: false, defaultFontFamily: "DejaVu Sans", sansSerifFamily: "DejaVu Sans", monospaceFamily: "DejaVu Sans Mono" };
+  if (hasNative) return new (require("@resvg/resvg-js") as typeof Resvg).Resvg(svg, { ...options, font: { fontFiles, ...families } }).render().asPng();
+  if (wasm) return new wasm.Resvg(svg, { ...options, font: { fontBuffers: fontFiles.map((file) => readFileSync(file)), ...families } }).render().asPng();
+  return null;
 }
 
 /** Vega asks how wide a text is, to lay out titles, legends and axes. */

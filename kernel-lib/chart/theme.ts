@@ -146,7 +146,7 @@ export function chart(spec: object): Chart {
     (display as { metadata?: object }).metadata = { "image/png": { width: Math.round(width), height: Math.round(height) } };
     return {
       "application/vnd.vegalite.v5+json": { ...this },
-      "image/png": Buffer.from(png).toString("base64"),
+      ...(png ? { "image/png": Buffer.from(png).toString("base64") } : {}),
       "text/plain": wordsOf(this),
     };
   };

@@ -37,7 +37,7 @@ export function examine(root: string): Finding[] {
   });
   attempt("charts", "install the packages for this system: npm ci", () => {
     const { png } = renderChart({ data: { values: [{}] }, mark: { type: "text", text: "x" } });
-    return `drawn with their fonts (${png.length} bytes of PNG)`;
+    return png ? `drawn with their fonts (${png.length} bytes of PNG)` : "drawn; their PNGs by WebAssembly";
   });
 
   const python = findPython();

@@ -52,7 +52,7 @@ export function chartBundle(spec: object): MimeBundle {
   return {
     data: {
       "application/vnd.vegalite.v5+json": { ...spec },
-      "image/png": Buffer.from(png).toString("base64"),
+      ...(png ? { "image/png": Buffer.from(png).toString("base64") } : {}),
       "text/plain": `chart: ${titleOf(spec)}`,
     },
     metadata: { "image/png": { width: Math.round(width), height: Math.round(height) } },

@@ -1,11 +1,11 @@
 import type { ColumnTable } from "arquero";
 import type { Source } from "../source/bytes.js";
-import { Dictionary, DictionaryColumn, IntBuilder, makeTable, NullableColumn, NumberBuilder, tableOf, type Column, type Columns } from "../source/columns.js";
+import { Dictionary, DictionaryColumn, makeTable, NullableColumn, tableOf, type Column, type ColumnSpec, type Columns } from "../source/columns.js";
 import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions } from "../source/lines.js";
 import { MissingEventError } from "../errors.js";
 import type { Trace } from "../trace.js";
 import { eventFormats } from "./events.js";
-import { decoderOf, type Decoder } from "./event-decoder.js";
+import { Codes, decoderOf, Numbers, type Decoder } from "./event-decoder.js";
 import { fieldsOfInfo } from "./event-info.js";
 
 // trace-cmd record -e kvm -e sched -e kprobes:kp_tun_get_user -- CMD; trace-cmd report
@@ -45,6 +45,8 @@ const sideColumn = { side: { type: "string", unit: null, meaning: "Which file of
 const flagsColumn = { flags: { type: "string", unit: null, meaning: "Latency field: irqs off, need-resched, hard or soft interrupt, preemption depth …", null: "the layout has none" } } as const satisfies Columns;
 const tgidColumn = { tgid: { type: "number", unit: null, meaning: "Process id (the kernel's TGID column).", null: "the kernel had it no more" } } as const satisfies Columns;
 
+const infoSpec = { type: "string", unit: null, meaning: "The event's own text, as printed.", null: "its columns say it all" } as const satisfies ColumnSpec;
+
 export const traceEventColumns = {
   ...base,
   event: { type: "string", unit: null, meaning: "Name of the event, without its system." },
@@ -63,54 +65,82 @@ export const lostColumns = {
   side: { type: "string", unit: null, meaning: "Which file of a merged report it came from.", null: "the report is of one file" },
 } as const satisfies Columns;
 
-const SPACE = 32, COLON = 58, LBRACKET = 91, RBRACKET = 93, LPAREN = 40, RPAREN = 41, DOT = 46, DASH = 45, SLASH = 47, ZERO = 48, NINE = 57;
+/** Lines without data: of trace-cmd and the kernel; libtraceevent's complaints about formats that it cannot print; the end of a report with -w. */
+const HEADINGS = new RegExp([
+  String.raw`^#`, String.raw`^version = \d+$`, String.raw`^CPU \d+ is empty$`, String.raw`^CPU:\d+ \[SUBBUFFER START\]$`,
+  String.raw`^\[[\w-]+:[\w-]+\] `, String.raw`^(libtraceevent|trace-cmd|perf): `, String.raw`^(Error|Warning): `, String.raw`^could not load plugin `,
+  String.raw`^Average wakeup latency: [\d.]+ usecs$`, String.raw`^(Maximum|Minimum) Latency: [\d.]+ usecs at timestamp: [\d.]+$`, "^RT task timings:?$",
+].join("|"));
+
+const SPACE = 32, TAB = 9, HASH = 35, COLON = 58, LBRACKET = 91, RBRACKET = 93, LPAREN = 40, RPAREN = 41, PLUS = 43, DOT = 46, DASH = 45, SLASH = 47, ZERO = 48, NINE = 57;
 const isDigit = (c: number) => c >= ZERO && c <= NINE;
+const isBlank = (c: number) => c === SPACE || c === TAB;
+/** ns per unit of the last of that many decimals. */
 const FRACTION = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10, 1];
+// Damaged lines stay cheap: nothing below looks further than what a tool prints, however often a line seems to begin anew.
+const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100;
+/** What `lineTgid` says where there is no such column, and where it reads "(-----)". */
+const NO_TGID = -2, TGID_UNKNOWN = -1;
 
 function traceParser(source: string): LineParser<Trace> {
-  const ts = new NumberBuilder(), cpu = new IntBuilder(), pid = new IntBuilder(), slot = new IntBuilder();
-  const comms = new Dictionary(), comm = new IntBuilder();
-  const events = new Dictionary(), event = new IntBuilder();
-  const flagNames = new Dictionary(), flags = new IntBuilder();
-  const sideNames = new Dictionary(), side = new IntBuilder();
-  const tgid = new NumberBuilder();
+  // One array per column of every event, all grown together.
+  let length = 0, capacity = 1024;
+  let ts = new Float64Array(capacity), cpu = new Int16Array(capacity), pid = new Int32Array(capacity);
+  let comm = new Int32Array(capacity), event = new Int32Array(capacity), slot = new Int32Array(capacity);
+  const comms = new Dictionary(), events = new Dictionary();
   const decoders: Decoder[] = [];
-  let anyFlags = false, anySide = false, anyTgid = false;
+  // What only some layouts print.
+  const flags = new Codes(), side = new Codes(), tgid = new Numbers();
+  let anyTgid = false;
   let cpus = 0;
   const sides: Buffer[] = []; // names of the files of a merged report, from their "NAME: cpus=4" lines
-  const lost: { cpu: number; count: number | null; from: number | null; to: number | null; position: number; side: string | null }[] = [];
-  const openLost: typeof lost = [];
-  const lastTs = new Map<number, number>(); // by side and CPU
+  const lost: Lost[] = [];
 
   // What the head of the line at hand says.
-  let at = 0, sideCode = -1, lineTs = 0, lineCpu = 0, linePid = 0, commStart = 0, commEnd = 0, flagStart = 0, flagEnd = 0, lineTgid = NaN, eventStart = 0, eventEnd = 0;
-  const place = (side: number, c: number) => (side + 1) * 4096 + c;
+  let at = 0, sideCode = -1, lineCpu = 0, linePid = 0, commStart = 0, commEnd = 0, flagStart = 0, flagEnd = 0, lineTgid = NO_TGID, eventStart = 0, eventEnd = 0;
+
+  const lineTs = new Float64Array(1); // not a plain variable, which would be allocated anew for each line
+
+  function grow(): void {
+    capacity *= 2;
+    const longer = <A extends Float64Array | Int32Array | Int16Array>(old: A): A => {
+      const more = new (old.constructor as new (n: number) => A)(capacity);
+      more.set(old);
+      return more;
+    };
+    ts = longer(ts);
+    cpu = longer(cpu);
+    pid = longer(pid);
+    comm = longer(comm);
+    event = longer(event);
+    slot = longer(slot);
+  }
 
   /** `[001]` at i → reads cpu, sets `at` behind it; false if it is something else in brackets. */
   function bracketedCpu(b: Buffer, i: number, end: number): boolean {
     let n = 0, j = i + 1;
     for (; j < end && isDigit(b[j]); j++) n = n * 10 + b[j] - ZERO;
-    if (j === i + 1 || b[j] !== RBRACKET || j - i > 6) return false;
+    if (j === i + 1 || j >= end || b[j] !== RBRACKET || j - i > 5) return false;
     lineCpu = n;
     at = j + 1;
     return true;
   }
 
-  /** `comm-123` or `comm  123` that ends at `end`, with the kernel's TGID column behind or not. */
+  /** `comm-123`, or perf's `comm  123`, that ends at `end`, with the kernel's TGID column behind it or not. */
   function thread(b: Buffer, start: number, end: number): boolean {
     while (end > start && b[end - 1] === SPACE) end--;
-    lineTgid = NaN;
+    lineTgid = NO_TGID;
     if (b[end - 1] === RPAREN) { // "(  123)" or "(-----)"
       let open = end - 2, n = 0, scale = 1, digits = 0;
-      for (; open > start && b[open] !== LPAREN; open--) if (isDigit(b[open])) { n += (b[open] - ZERO) * scale; scale *= 10; digits++; }
-      anyTgid = true;
-      if (digits > 0) lineTgid = n;
+      for (; open > start && b[open] !== LPAREN && end - open < LONGEST_TGID; open--) if (isDigit(b[open])) { n += (b[open] - ZERO) * scale; scale *= 10; digits++; }
+      if (b[open] !== LPAREN) return false;
+      lineTgid = digits > 0 ? n : TGID_UNKNOWN;
       end = open;
       while (end > start && b[end - 1] === SPACE) end--;
     }
     let i = end, n = 0, scale = 1;
     while (i > start && isDigit(b[i - 1])) { n += (b[--i] - ZERO) * scale; scale *= 10; }
-    if (i === end || i === start) return false;
+    if (i === end || i === start || end - i > 10) return false;
     linePid = n;
     commStart = start;
     if (b[i - 1] === DASH && i - 1 > start && b[i - 2] !== SPACE) { commEnd = i - 1; return true; }
@@ -129,30 +159,31 @@ function traceParser(source: string): LineParser<Trace> {
   function timeAndEvent(b: Buffer, end: number): boolean {
     let i = at;
     flagEnd = flagStart = 0;
-    for (let round = 0; round < 3; round++) {
+    for (;;) {
       while (i < end && b[i] === SPACE) i++;
       const word = i;
-      let whole = 0;
-      while (i < end && isDigit(b[i])) whole = whole * 10 + b[i++] - ZERO;
-      if (i > word && b[i] === DOT) {
+      let whole = 0, c = b[i];
+      for (; i < end && c >= ZERO && c <= NINE; c = b[++i]) whole = whole * 10 + (c - ZERO);
+      if (i > word && c === DOT) {
         let fraction = 0, digits = 0;
-        for (i++; i < end && isDigit(b[i]) && digits < 9; i++, digits++) fraction = fraction * 10 + b[i] - ZERO;
-        if (b[i] === COLON && digits > 0) { lineTs = whole * 1e9 + fraction * FRACTION[digits]; i++; return eventName(b, i, end); }
-      } else if (i > word && b[i] === COLON) { lineTs = whole; return eventName(b, i + 1, end); }
-      // Not a time: the latency field, which stands before it, or trace-cmd's own second word.
+        for (c = b[++i]; i < end && c >= ZERO && c <= NINE && digits < 9; c = b[++i], digits++) fraction = fraction * 10 + c - ZERO;
+        if (c === COLON && digits > 0) { lineTs[0] = whole * 1e9 + fraction * FRACTION[digits]; return eventName(b, i + 1, end); }
+      } else if (i > word && c === COLON) { lineTs[0] = whole; return eventName(b, i + 1, end); }
+      // Not a time: the latency field, which stands before it.
+      if (flagEnd > 0) return false;
       i = word;
-      while (i < end && b[i] !== SPACE) { if (b[i] === COLON && i > word + 12) return false; i++; }
-      if (i === word || flagEnd > 0) return false;
+      while (i < end && b[i] !== SPACE) i++;
+      if (i === word || i > word + LONGEST_FLAGS) return false;
       flagStart = word;
       flagEnd = i;
     }
-    return false;
   }
 
   function eventName(b: Buffer, i: number, end: number): boolean {
     while (i < end && b[i] === SPACE) i++;
-    if (b[i] === LPAREN && b[i + 1] === 43) { // (+486)
-      while (i < end && b[i] !== RPAREN) i++;
+    if (b[i] === LPAREN && b[i + 1] === PLUS) { // (+486)
+      const stop = Math.min(end, i + LONGEST_DIFF);
+      while (i < stop && b[i] !== RPAREN) i++;
       i++;
       while (i < end && b[i] === SPACE) i++;
     }
@@ -173,134 +204,141 @@ function traceParser(source: string): LineParser<Trace> {
 
   /** trace-cmd report -l: `trace-cm-762     0d.h..   667.528273: event`, the CPU glued to the flags. */
   function latencyHead(b: Buffer, start: number, end: number): boolean {
-    let colon = b.indexOf(": ", start, "latin1");
-    if (colon < 0 || colon >= end) return false;
-    while (colon >= 0 && colon < end && !(isDigit(b[colon - 1]) && timeBefore(b, colon, start))) colon = b.indexOf(": ", colon + 1, "latin1");
-    if (colon < 0 || colon >= end) return false;
-    let i = colon;
-    while (i > start && b[i - 1] !== SPACE) i--;
-    const timeAt = i;
-    while (i > start && b[i - 1] === SPACE) i--;
-    const flagsEnd = i;
-    while (i > start && b[i - 1] !== SPACE) i--;
-    let n = 0, j = i;
-    for (; j < flagsEnd && isDigit(b[j]); j++) n = n * 10 + b[j] - ZERO;
-    if (j === i || j === flagsEnd) return false;
-    lineCpu = n;
-    if (!thread(b, start, i)) return false;
-    at = timeAt;
-    const flagsFrom = j;
-    if (!timeAndEvent(b, end)) return false;
-    flagStart = flagsFrom;
-    flagEnd = flagsEnd;
-    return true;
+    for (let colon = start; colon < end; colon++) {
+      if (b[colon] !== COLON || !isDigit(b[colon - 1])) continue;
+      let i = colon;
+      while (i > start && (isDigit(b[i - 1]) || b[i - 1] === DOT)) i--;
+      if (i === start || b[i - 1] !== SPACE) continue;
+      const time = i;
+      while (i > start && b[i - 1] === SPACE) i--;
+      const flagsEnd = i;
+      while (i > start && b[i - 1] !== SPACE) i--;
+      let n = 0, j = i;
+      for (; j < flagsEnd && isDigit(b[j]); j++) n = n * 10 + b[j] - ZERO;
+      if (j === i || j === flagsEnd || j - i > 4 || flagsEnd - j > LONGEST_FLAGS) return false;
+      lineCpu = n;
+      at = time;
+      if (!thread(b, start, i) || !timeAndEvent(b, end)) return false;
+      flagStart = j;
+      flagEnd = flagsEnd;
+      return true;
+    }
+    return false;
   }
-  const timeBefore = (b: Buffer, colon: number, start: number) => {
-    let i = colon;
-    while (i > start && (isDigit(b[i - 1]) || b[i - 1] === DOT)) i--;
-    return i < colon && b[i - 1] === SPACE;
-  };
 
   function head(b: Buffer, start: number, end: number): boolean {
     for (let i = start; i < end; i++) {
-      if (b[i] !== LBRACKET || b[i - 1] !== SPACE) continue;
-      if (bracketedCpu(b, i, end) && thread(b, start, i) && timeAndEvent(b, end)) return true;
+      if (b[i] === LBRACKET && b[i - 1] === SPACE && bracketedCpu(b, i, end) && thread(b, start, i) && timeAndEvent(b, end)) return true;
     }
     return latencyHead(b, start, end);
   }
 
-  function afterSide(b: Buffer, start: number, end: number): number {
-    sideCode = -1;
-    let i = start;
-    while (i < end && b[i] === SPACE) i++;
+  /** Skips `   trace-guest.dat: `, the name of the file of a merged report. */
+  function afterSide(b: Buffer, i: number, end: number): number {
     for (let s = 0; s < sides.length; s++) {
-      const name = sides[s];
-      if (i + name.length < end && b[i + name.length] === COLON && b.compare(name, 0, name.length, i, i + name.length) === 0) {
-        sideCode = s;
-        i += name.length + 1;
-        while (i < end && b[i] === SPACE) i++;
-        return i;
-      }
+      const name = sides[s], colon = i + name.length;
+      if (colon >= end || b[colon] !== COLON || b.compare(name, 0, name.length, i, colon) !== 0) continue;
+      sideCode = s;
+      i = colon + 1;
+      while (i < end && isBlank(b[i])) i++;
+      break;
     }
     return i;
   }
 
   /** Everything that is not an event: headings, lost events, the tools' messages. */
   function other(b: Buffer, start: number, end: number): LineKind {
-    const line = b.toString("latin1", start, end).trim();
+    const line = b.toString("latin1", start, Math.min(end, start + 400)).trim();
     let m: RegExpExecArray | null;
     if (line === "") return HEADER;
-    if ((m = /^CPU:(\d+) \[(?:LOST )?(?:(\d+) )?EVENTS(?: DROPPED)?\]$/.exec(line))) {
-      const c = Number(m[1]);
-      const gap = { cpu: c, count: m[2] ? Number(m[2]) : null, from: lastTs.get(place(sideCode, c)) ?? null, to: null, position: ts.length, side: sideCode < 0 ? null : sides[sideCode].toString() };
-      lost.push(gap);
-      openLost.push(gap);
+    // The second is the kernel's, for each CPU whose buffer begins later than the trace, where buffers overran: what was before is not said.
+    if ((m = /^CPU:(\d{1,4}) \[(?:LOST )?(?:(\d+) )?EVENTS(?: DROPPED)?\]$/.exec(line) ?? /^##### CPU (\d{1,4}) buffer started ####$/.exec(line))) {
+      lost.push({ cpu: Number(m[1]), count: m[2] ? Number(m[2]) : null, from: null, to: null, position: length, sideCode });
       return ROW;
     }
-    if ((m = /^(?:(.+): *)?cpus=(\d+)$/.exec(line))) {
+    if ((m = /^(?:(.+): *)?cpus=(\d{1,4})$/.exec(line))) {
       cpus = Math.max(cpus, Number(m[2]));
       if (m[1]) {
         const name = Buffer.from(m[1], "latin1");
-        if (!sides.some((s) => s.equals(name))) { sides.push(name); sideNames.internString(m[1]); }
+        if (!sides.some((s) => s.equals(name))) {
+          if (sides.length === MOST_SIDES) return UNKNOWN;
+          sides.push(name);
+        }
       }
       return HEADER;
     }
-    if (/^#|^version = \d+$|^CPU \d+ is empty$|^CPU:\d+ \[SUBBUFFER START\]$/.test(line)) return HEADER;
-    if (/^\[?(sub)?buffer/i.test(line) && line.length < 60) return HEADER;
-    // libtraceevent's complaints about formats that it cannot print, and its plugins' about fields.
-    if (/^\[[\w-]+:[\w-]+\] |^libtraceevent: |^(trace-cmd|perf): |^\s*(Error|Warning): |^overrun\b|^Can't find|^(Average|Minimum) wakeup latency: |^(Maximum|Minimum) Latency: |^RT task timings|^Wakeup Latency|^could not load plugin/.test(line)) return HEADER;
-    return UNKNOWN;
+    return HEADINGS.test(line) ? HEADER : UNKNOWN;
   }
 
   return {
     line(b, start, end) {
       let from = start;
-      if (sides.length > 0) from = afterSide(b, start, end);
-      else { sideCode = -1; while (from < end && b[from] === SPACE) from++; }
-      if (b[from] === 35 || (b[from] === 67 && b[from + 1] === 80 && b[from + 2] === 85 && (b[from + 3] === COLON || b[from + 3] === SPACE) && !head(b, from, end))) return other(b, from, end);
-      if (!head(b, from, end)) return other(b, from, end);
+      while (from < end && isBlank(b[from])) from++;
+      sideCode = -1;
+      if (sides.length > 0) from = afterSide(b, from, end);
+      if (b[from] === HASH || !head(b, from, end)) return other(b, from, end);
+      const row = length;
+      if (row === capacity) grow();
+      length++;
       const code = events.intern(b, eventStart, eventEnd);
       const decoder = decoders[code] ??= decoderOf(events.get(code));
-      ts.push(lineTs);
-      cpu.push(lineCpu);
-      pid.push(linePid);
-      comm.push(comms.intern(b, commStart, commEnd));
-      event.push(code);
-      slot.push(decoder.count);
+      ts[row] = lineTs[0];
+      cpu[row] = lineCpu;
+      if (lineCpu >= cpus) cpus = lineCpu + 1;
+      pid[row] = linePid;
+      comm[row] = comms.intern(b, commStart, commEnd);
+      event[row] = code;
+      slot[row] = decoder.count;
       decoder.decode(b, at, end);
-      if (flagEnd > 0) anyFlags = true;
-      flags.push(flagEnd > 0 ? flagNames.intern(b, flagStart, flagEnd) : -1);
-      if (sideCode >= 0) anySide = true;
-      side.push(sideCode);
-      tgid.push(lineTgid);
-      lastTs.set(place(sideCode, lineCpu), lineTs);
-      if (openLost.length > 0) {
-        const name = sideCode < 0 ? null : sides[sideCode].toString();
-        for (let i = openLost.length - 1; i >= 0; i--) if (openLost[i].cpu === lineCpu && openLost[i].side === name) { openLost[i].to = lineTs; openLost.splice(i, 1); }
+      if (flagEnd > 0) flags.set(row, flags.dictionary.intern(b, flagStart, flagEnd));
+      if (sideCode >= 0) side.set(row, sideCode);
+      if (lineTgid !== NO_TGID) {
+        anyTgid = true;
+        if (lineTgid !== TGID_UNKNOWN) tgid.set(row, lineTgid);
       }
       return ROW;
     },
     finish() {
-      const length = ts.length;
-      const commColumn = new DictionaryColumn(comm.finish(), comms.values());
-      const eventColumn = new DictionaryColumn(event.finish(), events.values());
-      const cpuColumn = Int16Array.from(cpu.finish());
-      let seen = 0;
-      for (const c of cpuColumn) if (c >= seen) seen = c + 1;
+      ts = ts.slice(0, length);
+      cpu = cpu.slice(0, length);
+      const sideNames = sides.map((name) => name.toString());
+      const sideCodes = side.finish(length)?.codes ?? null;
+      surroundLost(lost, ts, cpu, sideCodes);
       return makeTrace({
-        source, length, ts: ts.data.slice(0, length), cpu: cpuColumn, pid: pid.finish(), comm: commColumn, event: eventColumn, slot: slot.finish(),
-        side: anySide ? new DictionaryColumn(side.finish(), sideNames.values()) : null,
-        flags: anyFlags ? new DictionaryColumn(flags.finish(), flagNames.values()) : null,
-        tgid: anyTgid ? new NullableColumn(tgid.data.slice(0, length)) : null,
-        decoders, lost: tableOf(lostColumns, lost), cpus: Math.max(cpus, seen),
+        source, length, ts, cpu, pid: pid.slice(0, length), slot: slot.slice(0, length),
+        comm: new DictionaryColumn(comm.slice(0, length), comms.values()), event: new DictionaryColumn(event.slice(0, length), events.values()),
+        side: sideCodes && new DictionaryColumn(sideCodes, sideNames), flags: flags.finish(length),
+        tgid: anyTgid ? tgid.finish(length) ?? new NullableColumn(new Float64Array(length).fill(NaN)) : null,
+        decoders, cpus,
+        lost: tableOf(lostColumns, lost.map(({ sideCode, ...gap }) => ({ ...gap, side: sideNames[sideCode] ?? null }))),
       });
     },
   };
 }
 
+interface Lost { cpu: number; count: number | null; from: number | null; to: number | null; position: number; sideCode: number }
+
+/** Finds the times of the events of the same CPU before and after each gap. Gaps are in the order of the text. */
+function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Int32Array | null): void {
+  if (lost.length === 0) return;
+  const place = (cpuNumber: number, sideCode: number) => (sideCode + 1) * 65536 + cpuNumber;
+  const before = new Map<number, number>();
+  let row = 0;
+  for (const gap of lost) {
+    for (; row < gap.position; row++) before.set(place(cpu[row], side ? side[row] : -1), ts[row]);
+    gap.from = before.get(place(gap.cpu, gap.sideCode)) ?? null;
+  }
+  const after = new Map<number, number>();
+  row = ts.length;
+  for (const gap of lost.slice().reverse()) {
+    while (row > gap.position) after.set(place(cpu[--row], side ? side[row] : -1), ts[row]);
+    gap.to = after.get(place(gap.cpu, gap.sideCode)) ?? null;
+  }
+}
+
 interface Parts {
   source: string; length: number; ts: Float64Array; cpu: Int16Array; pid: Int32Array; comm: DictionaryColumn; event: DictionaryColumn; slot: Int32Array;
-  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: NullableColumn | null; decoders: Decoder[]; lost: ColumnTable; cpus: number;
+  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null; decoders: Decoder[]; lost: ColumnTable; cpus: number;
 }
 
 function makeTrace(parts: Parts): Trace {
@@ -321,10 +359,12 @@ function makeTrace(parts: Parts): Trace {
     eventNames,
     lost,
     cpus,
+    undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0),
     get events() {
       if (all) return all;
-      const columns: Columns = { ...traceEventColumns, ...(side ? sideColumn : {}), ...(flags ? flagsColumn : {}), ...(tgid ? tgidColumn : {}) };
-      return (all = makeTable(columns, { ts, cpu, pid, comm, event, ...(side ? { side } : {}), ...(flags ? { flags } : {}), ...(tgid ? { tgid } : {}) }));
+      const info = infoColumn(event, slot, fields.map((own) => own.info));
+      const columns: Columns = { ...traceEventColumns, ...(side ? sideColumn : {}), ...(flags ? flagsColumn : {}), ...(tgid ? tgidColumn : {}), ...(info ? { info: infoSpec } : {}) };
+      return (all = makeTable(columns, { ts, cpu, pid, comm, event, ...(side ? { side } : {}), ...(flags ? { flags } : {}), ...(tgid ? { tgid } : {}), ...(info ? { info } : {}) }));
     },
     of(name) {
       const made = tables.get(name);
@@ -342,7 +382,7 @@ function makeTrace(parts: Parts): Trace {
         ...own.columns,
         ...(own.info ? { info: own.info } : {}),
       };
-      if (own.info) columns.info = { type: "string", unit: null, meaning: "The event's own text, as printed.", null: "its fields say it all" };
+      if (own.info) columns.info = infoSpec;
       const table = makeTable(columns, data);
       tables.set(name, table);
       return table;
@@ -356,3 +396,13 @@ function makeTrace(parts: Parts): Trace {
   return trace;
 }
 
+/** Texts of the events whose columns do not say it all, by their place among all events; null where there are none. Read from the events' own columns, to cost no memory. */
+function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (DictionaryColumn | null)[]): Column<string | null> | null {
+  if (infos.every((info) => info === null)) return null;
+  const at = (row: number) => infos[event.codes[row]]?.at(slot[row]) ?? null;
+  return {
+    length: slot.length,
+    at,
+    *[Symbol.iterator]() { for (let row = 0; row < slot.length; row++) yield at(row); },
+  };
+}

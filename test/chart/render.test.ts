@@ -1,8 +1,12 @@
+import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { renderChart } from "kernel-lib";
 import type * as Vega from "vega";
 import type * as VegaLite from "vega-lite";
 import { describe, expect, it } from "vitest";
+import { ROOT } from "../peer.js";
 
 // The same copies as renderChart's, which measures texts for them.
 const require = createRequire(import.meta.url);
@@ -29,10 +33,23 @@ describe("renderChart", () => {
     expect(numbered(now) === numbered(inTime)).toBe(true);
   });
 
+  it("makes the same PNG by WebAssembly where the native module was left out", () => {
+    const run = (preload: string) => execFileSync(process.execPath, ["--import", `data:text/javascript,${encodeURIComponent(preload)}`, "--input-type=module", "-e", `
+      const { renderChart } = await import(${JSON.stringify(pathToFileURL(join(ROOT, "kernel-lib/dist/index.js")).href)});
+      const spec = { data: { values: [{}] }, mark: { type: "text", text: "WWWW µs", fontSize: 40 }, width: 300, height: 100 };
+      for (let i = 0; i < 100 && !renderChart(spec).png; i++) await new Promise((resolve) => setTimeout(resolve, 50));
+      process.stdout.write(Buffer.from(renderChart(spec).png).toString("base64"));`], { encoding: "utf8", cwd: ROOT });
+    const native = Buffer.from(run(""), "base64");
+    const wasm = Buffer.from(run('import Module from "node:module"; const find = Module._resolveFilename; Module._resolveFilename = function (name, ...rest) { if (/resvg-js-/.test(name)) throw Object.assign(new Error("left out"), { code: "MODULE_NOT_FOUND" }); return find.call(this, name, ...rest); };'), "base64");
+    expect(wasm.subarray(1, 4).toString()).toBe("PNG");
+    expect([wasm.readUInt32BE(16), wasm.readUInt32BE(20)]).toEqual([native.readUInt32BE(16), native.readUInt32BE(20)]);
+    expect(Math.abs(wasm.length / native.length - 1)).toBeLessThan(0.2);
+  });
+
   it("makes a PNG of twice the size, with its letters", () => {
     const spec = { data: { values: [{}] }, mark: { type: "text", text: "WWWW µs", fontSize: 40, font: "No Such Font" }, width: 300, height: 100, config: { view: { stroke: null } } };
     const png = (s: object) => {
-      const bytes = Buffer.from(renderChart(s).png);
+      const bytes = Buffer.from(renderChart(s).png!);
       return { bytes, width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
     };
     const withText = png(spec), without = png({ ...spec, mark: { ...spec.mark, text: "" } });

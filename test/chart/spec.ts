@@ -54,7 +54,7 @@ export function expectSound(chart: Chart): string {
     if ("field" in part) expect(part.field, path).toMatch(/^[a-z_][a-z0-9_]*$/i);
   }
   const { svg, png, width, height } = renderChart(chart);
-  expect(Buffer.from(png.subarray(1, 4)).toString()).toBe("PNG");
+  expect(Buffer.from(png!.subarray(1, 4)).toString()).toBe("PNG");
   expect(width).toBeGreaterThan(300);
   expect(width).toBeLessThan(760);
   expect(height).toBeGreaterThan(40);
