@@ -45,6 +45,7 @@ export { kvmExits, exitSummary, exitAccount, type KvmExitsOptions } from "./anal
 export { virtioDevices, type VirtioOptions, type VirtioMmioBoard, type VirtioMmioDevice } from "./analysis/devices.js";
 export { virtioKicks, type VirtioKicksOptions } from "./analysis/kicks.js";
 export { kickStages, kickSpans } from "./analysis/kick-stages.js";
+export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStatesOptions } from "./analysis/vcpu-states.js";
 export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
 
 // What is idle, and what is left without it.
@@ -68,6 +69,7 @@ export { latencyChart, type LatencyChartOptions } from "./chart/latency.js";
 export { sequenceChart } from "./chart/sequence.js";
 export { stageChart } from "./chart/stages.js";
 export { effectsChart, type EffectsOptions } from "./chart/effects.js";
+export { stateChart, type StateChartOptions } from "./chart/states.js";
 
 // To danfo and back.
 export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";

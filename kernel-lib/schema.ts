@@ -17,6 +17,7 @@ import { commandColumns } from "./parse/commands.js";
 import { threadListColumns } from "./parse/threads.js";
 import { vcpuThreadsColumns } from "./analysis/vcpus.js";
 import { exitAccountColumns, exitSummaryColumns, kvmExitsColumns } from "./analysis/exits.js";
+import { backendStatesColumns, preemptionsColumns, stateSummaryColumns, vcpuStatesColumns } from "./analysis/vcpu-states.js";
 import { virtioDevicesColumns } from "./analysis/devices.js";
 import { virtioKicksColumns } from "./analysis/kicks.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
@@ -61,6 +62,10 @@ export const schema: Record<string, Columns> = {
   "kvm exits": kvmExitsColumns,
   "exit summary": exitSummaryColumns,
   "exit account": exitAccountColumns,
+  "vcpu states": vcpuStatesColumns,
+  "backend states": backendStatesColumns,
+  "state summary": stateSummaryColumns,
+  "preemptions": preemptionsColumns,
   "virtio devices": virtioDevicesColumns,
   "virtio kicks": virtioKicksColumns,
   "kick stages": kickStagesColumns,

@@ -147,6 +147,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
       case EXIT: {
         vcpu(thread);
         doing[thread] = ON_CPU;
+        wokenOnCpu[thread] = 0; // whoever leaves a guest is awake; the sched_wakeup that says so may be lost
         lastCpu[thread] = cpu[i];
         if (row >= 0) whyHandling[row] = UNPAIRED;
         at[rows] = i;

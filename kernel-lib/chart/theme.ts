@@ -82,7 +82,7 @@ export const spanColours: Record<string, string> = { "runs on the host": "#e3a7b
 
 /** A vCPU's states over time. */
 export const stateColours: Record<string, string> = {
-  guest: "#8bd0b5", KVM: "#882255", "user space": "#dd8fa0", halted: "#e0e0e0", polling: "#a9a9a9", stolen: "#222222", preempted: "#6b6b6b", unknown: "#f3de84",
+  guest: "#8bd0b5", KVM: "#882255", "user space": "#dd8fa0", halted: "#e0e0e0", polling: "#a9a9a9", blocked: "#c9ac3a", stolen: "#222222", preempted: "#6b6b6b", unknown: "#f3de84",
 };
 
 /** Less, no difference, more; for differences and effects. */
