@@ -189,12 +189,20 @@ check_host() {
   pids=$(qemus)
   [ -n "$pids" ] || stop "no QEMU runs: start the guest, with -netdev tap,...,vhost=on or vhost=off"
   for pid in $pids; do
-    net=$(cmdline "$pid" | sed -n 's/.*-netdev \([^ ]*\).*/\1/p')
-    case $net in
-      '') todo "QEMU $pid has no -netdev: start it with -netdev tap,...,vhost=on or vhost=off" ;;
-      *vhost=on* | *vhostforce=on* | vhost-*) fine "QEMU $pid: -netdev $net: vhost" ;;
-      *) fine "QEMU $pid: -netdev $net: standard virtio" ;;
-    esac
+    # The value is an argument of its own, which may hold blanks (tap,helper="qemu-bridge-helper --br=vmnet0") or be JSON (libvirt).
+    nets=$(tr '\n\0' ' \n' <"/proc/$pid/cmdline" 2>/dev/null | sed -n '/^--*netdev$/{n;p;}')
+    [ -n "$nets" ] || todo "QEMU $pid has no -netdev: start it with -netdev tap,...,vhost=on or vhost=off"
+    # "while" reads from here, not from a pipe, so that what todo counts stays counted.
+    while IFS= read -r net; do
+      case $net in
+        '') ;;
+        vhost-* | *vhost=on* | *vhostforce=on* | *'"vhost":true'*) fine "QEMU $pid: -netdev $net: vhost" ;;
+        tap | tap,* | bridge | bridge,* | *'"type":"tap"'*) fine "QEMU $pid: -netdev $net: standard virtio" ;;
+        *) fine "QEMU $pid: -netdev $net: neither, since it is no tap" ;;
+      esac
+    done <<END
+$nets
+END
     if [ -r "/tmp/guestmount/$pid/proc/version" ]; then fine "guest file system: /tmp/guestmount/$pid"
     else todo "guest file system is not mounted (wanted for --guestmount alone): mkdir -p /tmp/guestmount/$pid; sshfs -o allow_other,direct_io ${GUEST:-GUEST}:/ /tmp/guestmount/$pid; local.conf: $(install_line sshfs-fuse)"
     fi

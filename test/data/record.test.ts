@@ -95,6 +95,29 @@ describe.each(shells.map((shell) => [shell.join(" "), shell] as const))("record.
     for (const line of todo.filter((line) => line.includes("CONFIG_"))) expect(line).toMatch(/local\.conf: /);
   });
 
+  it("says of every network device of a running QEMU which back end it has", async () => {
+    // A script of QEMU's name: its arguments can be read as QEMU's can, and it ends with its input.
+    const name = join(dir, "qemu-system-aarch64");
+    writeFileSync(name, "#!/bin/sh\nread line\n");
+    chmodSync(name, 0o755);
+    const devices: [string, string][] = [
+      ["tap,helper=/usr/libexec/qemu-bridge-helper --br=vmnet0,id=net0,vhost=on", "vhost"], // the talk's, with its blank
+      ["tap,id=net1,vhost=off", "standard virtio"],
+      ['{"type":"tap","fd":"36","vhost":true,"vhostfd":"38","id":"net2"}', "vhost"],
+      ["user,id=net3", "neither, since it is no tap"],
+    ];
+    const qemu = spawn(name, [...devices.flatMap(([device]) => ["-netdev", device]), "-device", "virtio-net-device,netdev=net0"], { stdio: ["pipe", "ignore", "ignore"] });
+    const ended = new Promise((resolve) => qemu.on("close", resolve));
+    try {
+      while (readFileSync(`/proc/${qemu.pid}/comm`, "utf8") !== "qemu-system-aar\n") await new Promise((resolve) => setTimeout(resolve, 10));
+      const lines = record(shell, "--check").stdout.split("\n").filter((line) => line.includes(`QEMU ${qemu.pid}`));
+      expect(lines).toEqual(devices.map(([device, what]) => `fine: QEMU ${qemu.pid}: -netdev ${device}: ${what}`));
+    } finally {
+      qemu.stdin!.end();
+      await ended;
+    }
+  });
+
   it("says that a guest does not answer", () => {
     expect(record(shell, "--check", "nobody").stdout).toMatch(/^todo: guest nobody does not answer to ssh within 10 s/m);
     const { status, stderr } = record(shell, "nobody", join(dir, "nobody"));
