@@ -39,25 +39,38 @@ function textDecoder(): Decoder {
 
 /** A column of numbers, set row by row in the narrowest array that holds them; rows left out are null. */
 export class Numbers {
-  private data: Int8Array | Int16Array | Int32Array | Float64Array = new Int8Array(64);
-  /** What the array at hand can hold. Below `least` stands null: one less, or NaN among doubles. */
+  // One of these holds the numbers, by `bits`: one property for all would make V8 look up the array's type, and allocate, at each store.
+  private bits: 8 | 16 | 32 | 64 = 8;
+  private int8 = new Int8Array(64);
+  private int16 = new Int16Array(0);
+  private int32 = new Int32Array(0);
+  private float64 = new Float64Array(0);
+  /** What that array can hold. Below `least` stands null: one less, or NaN among doubles. */
   private least = -127;
   private most = 127;
+  private capacity = 64;
   private length = 0;
   private nulls = false;
 
-  set(row: number, x: number): void {
-    if (x < this.least || x > this.most) this.widen(x);
-    if (row >= this.data.length) this.grow(row);
+  /** Sets a row to values[i] (not passed by itself, for which V8 would allocate). */
+  set(row: number, values: Float64Array, i: number): void {
+    const x = values[i];
+    if (x < this.least || x > this.most) this.move(Math.abs(x) <= 0x7fff ? 16 : Math.abs(x) <= 0x7fffffff ? 32 : 64, this.capacity);
+    if (row >= this.capacity) this.move(this.bits, Math.max(row + 1, this.capacity * 2));
     if (this.length < row) this.pad(row);
-    this.data[row] = x;
     this.length = row + 1;
+    switch (this.bits) {
+      case 8: this.int8[row] = x; break;
+      case 16: this.int16[row] = x; break;
+      case 32: this.int32[row] = x; break;
+      default: this.float64[row] = x;
+    }
   }
 
   /** Null where every row is. */
   finish(rows: number): Column<any> | null {
     if (this.length === 0) return null;
-    if (rows > this.data.length) this.grow(rows);
+    if (rows > this.capacity) this.move(this.bits, rows);
     if (this.length < rows) this.pad(rows);
     const { data, least } = this;
     if (!this.nulls) return data.slice(0, rows);
@@ -66,26 +79,32 @@ export class Numbers {
     return new NullableColumn(out);
   }
 
+  private get data(): Int8Array | Int16Array | Int32Array | Float64Array {
+    return this.bits === 8 ? this.int8 : this.bits === 16 ? this.int16 : this.bits === 32 ? this.int32 : this.float64;
+  }
+
   private pad(row: number): void {
-    this.data.fill(this.data instanceof Float64Array ? NaN : this.least - 1, this.length, row);
+    this.data.fill(this.bits === 64 ? NaN : this.least - 1, this.length, row);
     this.length = row;
     this.nulls = true;
   }
 
-  private grow(row: number): void {
-    const more = new (this.data.constructor as Float64ArrayConstructor)(Math.max(row + 1, this.data.length * 2));
-    more.set(this.data);
-    this.data = more;
-  }
-
-  private widen(x: number): void {
-    const { data, least, length } = this;
-    const bits = Math.abs(x) <= 0x7fff ? 16 : Math.abs(x) <= 0x7fffffff ? 32 : 64;
-    this.data = bits === 16 ? new Int16Array(data.length) : bits === 32 ? new Int32Array(data.length) : new Float64Array(data.length);
+  /** Into an array of other numbers, or of more. */
+  private move(bits: 8 | 16 | 32 | 64, capacity: number): void {
+    const { data: old, least, length } = this;
+    this.bits = bits;
+    this.capacity = capacity;
     this.most = bits === 64 ? Infinity : 2 ** (bits - 1) - 1;
     this.least = -this.most;
+    this.int8 = new Int8Array(bits === 8 ? capacity : 0);
+    this.int16 = new Int16Array(bits === 16 ? capacity : 0);
+    this.int32 = new Int32Array(bits === 32 ? capacity : 0);
+    this.float64 = new Float64Array(bits === 64 ? capacity : 0);
+    const { data } = this;
+    data.set(old.subarray(0, length));
+    if (!this.nulls || least === this.least) return;
     const none = bits === 64 ? NaN : this.least - 1;
-    for (let i = 0; i < length; i++) this.data[i] = data[i] < least ? none : data[i];
+    for (let i = 0; i < length; i++) if (old[i] < least) data[i] = none;
   }
 }
 
@@ -138,10 +157,10 @@ const SPACE = 32, ZERO = 48, NINE = 57, MINUS = 45, POINT = 46, LOWER = 32, X = 
 const MOST_TRIES = 10_000;
 
 /** What libtraceevent puts where a plugin found no field, before the text that the kernel's own format gives. */
-const NOISE: [start: Uint8Array, end: number][] = [
-  [Buffer.from("<CANT FIND FIELD "), 62 /* > */],
-  [Buffer.from("CAN'T FIND FIELD \""), 34 /* " */],
-  [Buffer.from("[FAILED TO PARSE"), 93 /* ] */],
+const NOISE = [
+  { text: Buffer.from("<CANT FIND FIELD "), close: 62 /* > */ },
+  { text: Buffer.from("CAN'T FIND FIELD \""), close: 34 /* " */ },
+  { text: Buffer.from("[FAILED TO PARSE"), close: 93 /* ] */ },
 ];
 
 function startsWith(bytes: Buffer, at: number, end: number, text: Uint8Array): boolean {
@@ -186,12 +205,12 @@ function compile(layout: string, names: string[], format: EventFormat, match: Ma
       const { words: table } = format.fields[name];
       if (table) words[f] = Object.entries(table).map(([word, n]) => [Buffer.from(word), n]);
       code += `while (at < end && b[at] === ${SPACE}) at++;
-        { let after = read.${kind}(b, at, end); ${table ? `if (after < 0) after = read.word(b, at, end, words[${f}]);` : ""} if (after < 0) ${fail} at = after; value[${f}] = read.number; }`;
+        { let after = ${kind}(b, at, end, value, ${f}); ${table ? `if (after < 0) after = word(b, at, end, value, ${f}, words[${f}]);` : ""} if (after < 0) ${fail} at = after; }`;
     }
   });
   code += `while (at < end && b[at] === ${SPACE}) at++; if (at !== end) ${failAt(loops)} return true;${"}".repeat(loops)}`;
   const { value, from, to } = match;
-  const fits = new Function("value", "from", "to", "words", "read", "afterHex", `return (b, at, end) => {${code}};`)(value, from, to, words, read, afterHex) as Matcher;
+  const fits = new Function("value", "from", "to", "words", ...Object.keys(readers), `return (b, at, end) => {${code}};`)(value, from, to, words, ...Object.values(readers)) as Matcher;
   const printed = new Set([...numbers, ...texts]);
   return { fits, numbers, texts, derived: Object.keys(format.derive ?? {}).map((name) => names.indexOf(name)).filter((f) => !printed.has(f)) };
 }
@@ -201,58 +220,71 @@ function afterHex(bytes: Buffer, at: number, end: number): number {
   return at;
 }
 
-/** Readers of numbers: each gives where the number ends and leaves it in `number`; -1 where there is none, or a word goes on behind it. */
-const read = {
-  number: 0,
-  int(bytes: Buffer, at: number, end: number): number {
-    const minus = bytes[at] === MINUS;
-    if (minus) at++;
-    if (bytes[at] === ZERO && (bytes[at + 1] | LOWER) === X) return minus ? -1 : this.hex(bytes, at, end);
-    const digits = at;
-    let n = 0;
-    for (let c = bytes[at]; at < end && c >= ZERO && c <= NINE; c = bytes[++at]) n = n * 10 + (c - ZERO);
-    if (at === digits || (at < end && isWord(bytes[at]))) return -1;
-    this.number = minus ? -n : n;
-    return at;
-  },
-  hex(bytes: Buffer, at: number, end: number): number {
-    if (bytes[at] === ZERO && (bytes[at + 1] | LOWER) === X) at += 2;
-    const digits = at;
-    let n = 0;
-    for (let c = bytes[at]; at < end && isHex(c); c = bytes[++at]) n = n * 16 + (c <= NINE ? c - ZERO : (c | LOWER) - 87);
-    if (at <= digits || (at < end && isWord(bytes[at]))) return -1;
-    this.number = n;
-    return at;
-  },
-  /** "154.160" */
-  us(bytes: Buffer, at: number, end: number): number {
-    let n = 0, unit = 1000, point = false;
-    const first = at;
-    for (; at < end; at++) {
-      const c = bytes[at];
-      if (c === POINT && !point) point = true;
-      else if (c >= ZERO && c <= NINE) { n = n * 10 + (c - ZERO); if (point) unit /= 10; } else break;
-    }
-    if (at === first) return -1;
-    this.number = Math.round(n * unit);
-    return at;
-  },
-  word(bytes: Buffer, at: number, end: number, words: [Uint8Array, number][]): number {
-    for (const [word, number] of words) {
-      const after = at + word.length;
-      if (!startsWith(bytes, at, end, word) || (after < end && isWord(bytes[after]))) continue;
-      this.number = number;
-      return after;
-    }
-    return -1;
-  },
-};
+// Readers of numbers: each puts the number into value[f] and gives where it ends; -1 where there is none, or a word goes on behind it.
+
+function int(bytes: Buffer, at: number, end: number, value: Float64Array, f: number): number {
+  const minus = bytes[at] === MINUS;
+  if (minus) at++;
+  if (bytes[at] === ZERO && (bytes[at + 1] | LOWER) === X) return minus ? -1 : hex(bytes, at, end, value, f);
+  const digits = at;
+  let n = 0;
+  for (let c = bytes[at]; at < end && c >= ZERO && c <= NINE; c = bytes[++at]) n = n * 10 + (c - ZERO);
+  if (at === digits || (at < end && isWord(bytes[at]))) return -1;
+  value[f] = minus ? -n : n;
+  return at;
+}
+
+function hex(bytes: Buffer, at: number, end: number, value: Float64Array, f: number): number {
+  if (bytes[at] === ZERO && (bytes[at + 1] | LOWER) === X) at += 2;
+  const digits = at;
+  let n = 0;
+  for (let c = bytes[at]; at < end && isHex(c); c = bytes[++at]) n = n * 16 + (c <= NINE ? c - ZERO : (c | LOWER) - 87);
+  if (at <= digits || (at < end && isWord(bytes[at]))) return -1;
+  value[f] = n;
+  return at;
+}
+
+/** "154.160" */
+function us(bytes: Buffer, at: number, end: number, value: Float64Array, f: number): number {
+  let n = 0, unit = 1000, point = false;
+  const first = at;
+  for (; at < end; at++) {
+    const c = bytes[at];
+    if (c === POINT && !point) point = true;
+    else if (c >= ZERO && c <= NINE) { n = n * 10 + (c - ZERO); if (point) unit /= 10; } else break;
+  }
+  if (at === first) return -1;
+  value[f] = Math.round(n * unit);
+  return at;
+}
+
+function word(bytes: Buffer, at: number, end: number, value: Float64Array, f: number, words: [Uint8Array, number][]): number {
+  for (let i = 0; i < words.length; i++) {
+    const text = words[i][0], after = at + text.length;
+    if (!startsWith(bytes, at, end, text) || (after < end && isWord(bytes[after]))) continue;
+    value[f] = words[i][1];
+    return after;
+  }
+  return -1;
+}
+
+const readers = { int, hex, us, word, afterHex };
+
+/** An event's layouts compiled, once for all traces, so that what V8 learned of them stays; and what the last match read. */
+const compiled = new Map<EventFormat, { layouts: Layout[]; match: Match }>();
+
+function compiledFormat(format: EventFormat, names: string[]): { layouts: Layout[]; match: Match } {
+  let done = compiled.get(format);
+  if (done === undefined) {
+    const match: Match = { value: new Float64Array(names.length), from: new Int32Array(names.length), to: new Int32Array(names.length) };
+    compiled.set(format, done = { match, layouts: format.layouts.map((layout) => compile(layout, names, format, match)) });
+  }
+  return done;
+}
 
 function formatDecoder(format: EventFormat): Decoder {
   const names = Object.keys(format.fields);
-  const match: Match = { value: new Float64Array(names.length), from: new Int32Array(names.length), to: new Int32Array(names.length) };
-  const { value, from, to } = match;
-  const layouts = format.layouts.map((layout) => compile(layout, names, format, match));
+  const { layouts, match: { value, from, to } } = compiledFormat(format, names);
   const numbers = names.map(() => new Numbers()), codes = names.map(() => new Codes());
   const isNumber = names.map((name) => !["text", "hex64"].includes(format.fields[name].kind));
   const isHex64 = names.map((name) => format.fields[name].kind === "hex64");
@@ -291,8 +323,8 @@ function formatDecoder(format: EventFormat): Decoder {
     decode(bytes, start, end) {
       const row = this.count++, at = afterNoise(bytes, start, end);
       if (!latest.fits(bytes, at, end)) {
-        const found = layouts.find((layout) => layout !== latest && layout.fits(bytes, at, end));
-        if (!found) {
+        const found = firstFit(layouts, bytes, at, end);
+        if (found === null) {
           this.undecoded++;
           info.set(row, info.dictionary.intern(bytes, start, end));
           return;
@@ -300,7 +332,7 @@ function formatDecoder(format: EventFormat): Decoder {
         latest = found;
       }
       const { numbers: printed, texts, derived } = latest;
-      for (let i = 0; i < printed.length; i++) numbers[printed[i]].set(row, value[printed[i]]);
+      for (let i = 0; i < printed.length; i++) numbers[printed[i]].set(row, value, printed[i]);
       for (let i = 0; i < texts.length; i++) {
         const f = texts[i], column = codes[f];
         column.set(row, isHex64[f] ? hexCode(column.dictionary, bytes, from[f], to[f]) : column.dictionary.intern(bytes, from[f], to[f]));
@@ -323,6 +355,11 @@ function formatDecoder(format: EventFormat): Decoder {
   };
 }
 
+function firstFit(layouts: Layout[], bytes: Buffer, at: number, end: number): Layout | null {
+  for (const layout of layouts) if (layout.fits(bytes, at, end)) return layout;
+  return null;
+}
+
 /** Texts by the numbers that they follow from, one level per number. */
 type Memo = Map<number, Memo | number>;
 
@@ -339,10 +376,12 @@ function afterNoise(bytes: Buffer, at: number, end: number): number {
     const c = bytes[at];
     if (c !== 60 && c !== 67 && c !== 91 && c !== SPACE) return at; // < C [
     if (c === SPACE) { at = skipSpaces(bytes, at, end); if (at >= end) return end; continue; }
-    const noise = NOISE.find(([text]) => startsWith(bytes, at, end, text));
-    if (noise === undefined) return at;
-    let stop = at + noise[0].length;
-    while (stop < end && bytes[stop] !== noise[1]) stop++;
+    let which = 0;
+    while (which < NOISE.length && !startsWith(bytes, at, end, NOISE[which].text)) which++;
+    if (which === NOISE.length) return at;
+    const { text, close } = NOISE[which];
+    let stop = at + text.length;
+    while (stop < end && bytes[stop] !== close) stop++;
     if (stop >= end) return at;
     at = stop + 1;
   }

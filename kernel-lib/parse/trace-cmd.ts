@@ -97,9 +97,17 @@ function traceParser(source: string): LineParser<Trace> {
   const lost: Lost[] = [];
 
   // What the head of the line at hand says.
-  let at = 0, sideCode = -1, lineCpu = 0, linePid = 0, commStart = 0, commEnd = 0, flagStart = 0, flagEnd = 0, lineTgid = NO_TGID, eventStart = 0, eventEnd = 0;
+  let at = 0, sideCode = -1, lineCpu = 0, linePid = 0, commStart = 0, commEnd = 0, lineComm = 0, cpuEnd = 0, flagStart = 0, flagEnd = 0, lineTgid = NO_TGID, eventStart = 0, eventEnd = 0;
 
-  const lineTs = new Float64Array(1); // not a plain variable, which would be allocated anew for each line
+  const lineTs = new Float64Array(1), number = new Float64Array(1); // not plain variables, which would be allocated anew for each line
+
+  // The last line of each CPU up to its `[001]`, and what it said: most lines are of the thread that the same CPU's last line is of.
+  const RECENT = 16, LONGEST_HEAD = 64;
+  const recent = new DataView(new ArrayBuffer(RECENT * LONGEST_HEAD));
+  const recentLength = new Int32Array(RECENT), recentComm = new Int32Array(RECENT), recentPid = new Int32Array(RECENT), recentCpu = new Int32Array(RECENT);
+  const recentTgid = new Int32Array(RECENT), recentSide = new Int32Array(RECENT);
+  let headLength = 0;
+  let view = recent, viewed: Uint8Array | null = null;
 
   function grow(): void {
     capacity *= 2;
@@ -122,7 +130,7 @@ function traceParser(source: string): LineParser<Trace> {
     for (; j < end && isDigit(b[j]); j++) n = n * 10 + b[j] - ZERO;
     if (j === i + 1 || j >= end || b[j] !== RBRACKET || j - i > 5) return false;
     lineCpu = n;
-    at = j + 1;
+    at = cpuEnd = j + 1;
     return true;
   }
 
@@ -218,6 +226,7 @@ function traceParser(source: string): LineParser<Trace> {
       if (j === i || j === flagsEnd || j - i > 4 || flagsEnd - j > LONGEST_FLAGS) return false;
       lineCpu = n;
       at = time;
+      cpuEnd = 0;
       if (!thread(b, start, i) || !timeAndEvent(b, end)) return false;
       flagStart = j;
       flagEnd = flagsEnd;
@@ -231,6 +240,38 @@ function traceParser(source: string): LineParser<Trace> {
       if (b[i] === LBRACKET && b[i - 1] === SPACE && bracketedCpu(b, i, end) && thread(b, start, i) && timeAndEvent(b, end)) return true;
     }
     return latencyHead(b, start, end);
+  }
+
+  /** Whether the line begins as a recent one does; then that one's thread and CPU are this one's. */
+  function recentHead(b: Buffer, start: number, end: number): boolean {
+    const n = headLength, last = start + n - 4;
+    if (n === 0 || last + 4 > end || b[last + 3] !== RBRACKET) return false;
+    const r = b[last + 2] & (RECENT - 1), from = r * LONGEST_HEAD;
+    if (recentLength[r] !== n) return false;
+    if (b !== viewed) { viewed = b; view = new DataView(b.buffer, b.byteOffset, b.length); }
+    for (let i = 0; i + 4 <= n; i += 4) if (view.getInt32(start + i) !== recent.getInt32(from + i)) return false;
+    if (view.getInt32(last) !== recent.getInt32(from + n - 4)) return false;
+    at = start + n;
+    if (!timeAndEvent(b, end)) return false;
+    lineComm = recentComm[r];
+    linePid = recentPid[r];
+    lineCpu = recentCpu[r];
+    lineTgid = recentTgid[r];
+    sideCode = recentSide[r];
+    return true;
+  }
+
+  function keepHead(b: Buffer, start: number): void {
+    const n = cpuEnd - start;
+    if (n < 4 || n > LONGEST_HEAD) return;
+    const r = b[cpuEnd - 2] & (RECENT - 1);
+    for (let i = 0; i < n; i++) recent.setUint8(r * LONGEST_HEAD + i, b[start + i]);
+    headLength = recentLength[r] = n;
+    recentComm[r] = lineComm;
+    recentPid[r] = linePid;
+    recentCpu[r] = lineCpu;
+    recentTgid[r] = lineTgid;
+    recentSide[r] = sideCode;
   }
 
   /** Skips `   trace-guest.dat: `, the name of the file of a merged report. */
@@ -263,6 +304,7 @@ function traceParser(source: string): LineParser<Trace> {
         if (!sides.some((s) => s.equals(name))) {
           if (sides.length === MOST_SIDES) return UNKNOWN;
           sides.push(name);
+          recentLength.fill(0);
         }
       }
       return HEADER;
@@ -272,11 +314,15 @@ function traceParser(source: string): LineParser<Trace> {
 
   return {
     line(b, start, end) {
-      let from = start;
-      while (from < end && isBlank(b[from])) from++;
-      sideCode = -1;
-      if (sides.length > 0) from = afterSide(b, from, end);
-      if (b[from] === HASH || !head(b, from, end)) return other(b, from, end);
+      if (!recentHead(b, start, end)) {
+        let from = start;
+        while (from < end && isBlank(b[from])) from++;
+        sideCode = -1;
+        if (sides.length > 0) from = afterSide(b, from, end);
+        if (b[from] === HASH || !head(b, from, end)) return other(b, from, end);
+        lineComm = comms.intern(b, commStart, commEnd);
+        keepHead(b, start);
+      }
       const row = length;
       if (row === capacity) grow();
       length++;
@@ -286,7 +332,7 @@ function traceParser(source: string): LineParser<Trace> {
       cpu[row] = lineCpu;
       if (lineCpu >= cpus) cpus = lineCpu + 1;
       pid[row] = linePid;
-      comm[row] = comms.intern(b, commStart, commEnd);
+      comm[row] = lineComm;
       event[row] = code;
       slot[row] = decoder.count;
       decoder.decode(b, at, end);
@@ -294,7 +340,10 @@ function traceParser(source: string): LineParser<Trace> {
       if (sideCode >= 0) side.set(row, sideCode);
       if (lineTgid !== NO_TGID) {
         anyTgid = true;
-        if (lineTgid !== TGID_UNKNOWN) tgid.set(row, lineTgid);
+        if (lineTgid !== TGID_UNKNOWN) {
+          number[0] = lineTgid;
+          tgid.set(row, number, 0);
+        }
       }
       return ROW;
     },
