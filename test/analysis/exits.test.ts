@@ -5,41 +5,8 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import * as kl from "kernel-lib";
 import { DATA } from "../peer.js";
+import { QEMU_KICK } from "./kick-text.js";
 
-// trace-cmd 3.1.6 report -t on an arm64 host (kernel 6.1, QEMU 7.2); lines of kvm_arm_*, timers, kvm_guest_fault and sched_stat_runtime left out.
-const KICK_AND_HALT = String.raw` qemu-system-aar-194   [003]    77.741721952: kvm_exit:             <CANT FIND FIELD exit_reason>TRAP: HSR_EC: 0x0024 (DABT_LOW), PC: 0xffff800000d00044
- qemu-system-aar-194   [003]    77.741723584: kvm_mmio:             mmio write len 4 gpa 0xa003a50 val 0x1
- qemu-system-aar-194   [003]    77.741724752: sched_waking:         comm=qemu-system-aar pid=190 prio=120 target_cpu=001
-          <idle>-0     [001]    77.741728368: sched_wakeup:         qemu-system-aar:190 [120] CPU:001
- qemu-system-aar-194   [003]    77.741729024: kvm_entry:            CAN'T FIND FIELD "vcpu_id"<CANT FIND FIELD rip>PC: 0xffff800000d00044
-          <idle>-0     [001]    77.741730512: sched_switch:         swapper/1:0 [120] R ==> qemu-system-aar:190 [120]
- qemu-system-aar-194   [003]    77.741739984: kvm_exit:             <CANT FIND FIELD exit_reason>TRAP: HSR_EC: 0x0001 (WFx), PC: 0xffff800008cda268
- qemu-system-aar-194   [003]    77.741740080: kvm_wfx_arm64:        guest executed wf>c< at: 0x0000000000000000
- qemu-system-aar-194   [003]    77.741744384: sched_switch:         qemu-system-aar:194 [120] S ==> swapper/3:0 [120]
- qemu-system-aar-190   [001]    77.741750848: kp_tun_get_user:      (ffff800000e69444)
- qemu-system-aar-190   [001]    77.741756400: sched_waking:         comm=ssh pid=208 prio=120 target_cpu=001
- qemu-system-aar-190   [001]    77.741759616: sched_wakeup:         ssh:208 [120] CPU:001
- qemu-system-aar-190   [001]    77.741763424: kvm_irq_line:         Inject VGIC SPI interrupt (1), vcpu->idx: 0, num: 77, level: 1
- qemu-system-aar-190   [001]    77.741764096: vgic_update_irq_pending: VCPU: 0, IRQ 77, level: 1
- qemu-system-aar-190   [001]    77.741765152: sched_waking:         comm=qemu-system-aar pid=194 prio=120 target_cpu=003
-          <idle>-0     [003]    77.741767664: sched_wakeup:         qemu-system-aar:194 [120] CPU:003
-          <idle>-0     [003]    77.741769520: sched_switch:         swapper/3:0 [120] R ==> qemu-system-aar:194 [120]
- qemu-system-aar-190   [001]    77.741778896: sched_switch:         qemu-system-aar:190 [120] S ==> ssh:208 [120]
- qemu-system-aar-194   [003]    77.741779296: kvm_halt_poll_ns:     vcpu 0: halt_poll_ns 10000 (grow 0)
- qemu-system-aar-194   [003]    77.741779952: kvm_vcpu_wakeup:      wait time 38160 ns, polling valid
- qemu-system-aar-194   [003]    77.741783680: kvm_entry:            CAN'T FIND FIELD "vcpu_id"<CANT FIND FIELD rip>PC: 0xffff800008cda268
- qemu-system-aar-194   [003]    77.741786368: kvm_exit:             <CANT FIND FIELD exit_reason>TRAP: HSR_EC: 0x0024 (DABT_LOW), PC: 0xffff800000d004e8
- qemu-system-aar-194   [003]    77.741787936: kvm_mmio:             mmio unsatisfied-read len 4 gpa 0xa003a60 val 0x0
- qemu-system-aar-194   [003]    77.741791520: kvm_userspace_exit:   reason KVM_EXIT_MMIO (6)
- qemu-system-aar-194   [003]    77.741794384: kvm_mmio:             mmio read len 4 gpa 0xa003a60 val 0x1
- qemu-system-aar-194   [003]    77.741804688: kvm_entry:            CAN'T FIND FIELD "vcpu_id"<CANT FIND FIELD rip>PC: 0xffff800000d004e8
- qemu-system-aar-194   [003]    77.741806848: kvm_exit:             <CANT FIND FIELD exit_reason>TRAP: HSR_EC: 0x0024 (DABT_LOW), PC: 0xffff800000d00508
- qemu-system-aar-194   [003]    77.741808480: kvm_mmio:             mmio write len 4 gpa 0xa003a64 val 0x1
- qemu-system-aar-194   [003]    77.741812192: kvm_userspace_exit:   reason KVM_EXIT_MMIO (6)
- qemu-system-aar-194   [003]    77.741815120: kvm_irq_line:         Inject VGIC SPI interrupt (1), vcpu->idx: 0, num: 77, level: 0
- qemu-system-aar-194   [003]    77.741815776: vgic_update_irq_pending: VCPU: 0, IRQ 77, level: 0
- qemu-system-aar-194   [003]    77.741827440: kvm_entry:            CAN'T FIND FIELD "vcpu_id"<CANT FIND FIELD rip>PC: 0xffff800000d00508
-`;
 
 type Row = Record<string, any>;
 const rows = (table: kl.ColumnTable): Row[] => table.objects({ limit: Infinity }) as Row[];
@@ -47,7 +14,7 @@ const exitsOf = (text: string, options?: kl.KvmExitsOptions): Row[] => rows(kl.k
 
 describe("kvmExits", () => {
   it("gives both spans, and what happened in between (read off the text)", () => {
-    const exits = exitsOf(KICK_AND_HALT);
+    const exits = exitsOf(QEMU_KICK);
     expect(exits.map(({ ts, reason, ret, esr_ec, handling, guest, why }) => ({ ts, reason, ret, esr_ec, handling, guest, why }))).toEqual([
       { ts: 77_741_721_952, reason: "DABT_LOW", ret: 2, esr_ec: 0x24, handling: 7072, guest: null, why: "guest: the trace begins" },
       { ts: 77_741_739_984, reason: "WFx", ret: 2, esr_ec: 1, handling: 43696, guest: 10960, why: null },
@@ -64,7 +31,7 @@ describe("kvmExits", () => {
   });
 
   it("counts a vCPU that is woken on its way to sleep as waiting, not as asleep", () => {
-    const lines = KICK_AND_HALT.split("\n");
+    const lines = QEMU_KICK.split("\n");
     const [waking] = lines.splice(lines.findIndex((line) => line.includes("77.741765152")), 1);
     lines.splice(lines.findIndex((line) => line.includes("77.741744384")), 0, waking.replace("77.741765152", "77.741744000"));
     // Out .741744384, in again .741769520, and sched_wakeup in between.
@@ -72,7 +39,7 @@ describe("kvmExits", () => {
   });
 
   it("says that the trace ends, or an entry is missing", () => {
-    const lines = KICK_AND_HALT.trimEnd().split("\n");
+    const lines = QEMU_KICK.trimEnd().split("\n");
     const without = (us: string): Row[] => exitsOf(lines.filter((line) => !line.includes(`77.${us}: kvm_entry`)).join("\n"));
     expect(without("741827440").map(({ handling, why }) => [handling, why]).at(-1)).toEqual([null, "handling: the trace ends"]);
     const missing = without("741804688");
@@ -82,7 +49,7 @@ describe("kvmExits", () => {
 
   it("breaks spans at lost events: of threads on that CPU, and of threads on none", () => {
     const lost = (cpu: number, before: string): (string | null)[] => {
-      const lines = KICK_AND_HALT.split("\n");
+      const lines = QEMU_KICK.split("\n");
       lines.splice(lines.findIndex((line) => line.includes(before)), 0, `CPU:${cpu} [7 EVENTS DROPPED]`);
       return exitsOf(lines.join("\n")).map(({ why }) => why as string | null);
     };
@@ -100,13 +67,13 @@ describe("kvmExits", () => {
   });
 
   it("names vCPUs by a table that is given, else by the trace's own events", () => {
-    expect(exitsOf(KICK_AND_HALT).map(({ vcpu }) => vcpu)).toEqual([0, 0, 0, 0]);
+    expect(exitsOf(QEMU_KICK).map(({ vcpu }) => vcpu)).toEqual([0, 0, 0, 0]);
     const vcpus = kl.vcpuThreads({ threads: kl.fromThreadList("  PID   TID COMMAND         COMMAND\n  190   194 CPU 5/KVM       qemu-system-aarch64\n") });
-    expect(exitsOf(KICK_AND_HALT, { vcpus }).map(({ vcpu }) => vcpu)).toEqual([5, 5, 5, 5]);
+    expect(exitsOf(QEMU_KICK, { vcpus }).map(({ vcpu }) => vcpu)).toEqual([5, 5, 5, 5]);
   });
 
   it("says which events it needs", () => {
-    const without = KICK_AND_HALT.split("\n").filter((line) => !line.includes("kvm_entry")).join("\n");
+    const without = QEMU_KICK.split("\n").filter((line) => !line.includes("kvm_entry")).join("\n");
     expect(() => exitsOf(without)).toThrow(/kvmExits needs kvm_entry; this trace has .*kvm_exit.*Record it with: trace-cmd record -e kvm -e sched/);
   });
 
@@ -200,7 +167,7 @@ describe("the sums of kvmExits", () => {
 
 describe("exitSummary", () => {
   it("counts, sums and takes percentiles per reason", () => {
-    const summary = rows(kl.exitSummary(kl.kvmExits(kl.fromTraceCmd(KICK_AND_HALT))));
+    const summary = rows(kl.exitSummary(kl.kvmExits(kl.fromTraceCmd(QEMU_KICK))));
     expect(summary.map(({ reason, count, slept, handling_n, guest_n }) => [reason, count, slept, handling_n, guest_n])).toEqual([["DABT_LOW", 3, 0, 3, 2], ["WFx", 1, 1, 1, 1]]);
     const [mmio, halt] = summary;
     expect(mmio).toMatchObject({ run: null, share: 75, handling_total: 7072 + 18320 + 20592, handling_p50: 18320, guest_total: 4848, guest_p50: (2688 + 2160) / 2 });
@@ -210,7 +177,7 @@ describe("exitSummary", () => {
   });
 
   it("keeps runs apart, and agrees with Arquero's own verbs", () => {
-    const one = kl.kvmExits(kl.fromTraceCmd(KICK_AND_HALT)).derive({ run: () => "a" });
+    const one = kl.kvmExits(kl.fromTraceCmd(QEMU_KICK)).derive({ run: () => "a" });
     const both = one.concat(one.filter((d: any) => d.reason === "WFx").derive({ run: () => "b" }));
     const summary = rows(kl.exitSummary(both));
     expect(summary.map(({ run, reason, count, share }) => [run, reason, count, share])).toEqual([["a", "DABT_LOW", 3, 75], ["a", "WFx", 1, 25], ["b", "WFx", 1, 100]]);
@@ -225,7 +192,7 @@ describe("exitSummary", () => {
 
 describe("exitAccount", () => {
   it("says per thread how many exits have both spans, and why others lack one", () => {
-    expect(rows(kl.exitAccount(kl.kvmExits(kl.fromTraceCmd(KICK_AND_HALT))))).toEqual([
+    expect(rows(kl.exitAccount(kl.kvmExits(kl.fromTraceCmd(QEMU_KICK))))).toEqual([
       { pid: 194, vcpu: 0, exits: 4, whole: 3, handling_null: 0, guest_null: 1, why: "1 × guest: the trace begins" },
     ]);
   });
