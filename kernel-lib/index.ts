@@ -42,11 +42,13 @@ export { traceCmd, fromTraceCmd, loadTraceCmd } from "./parse/trace-cmd.js";
 export { threadList, fromThreadList, loadThreadList } from "./parse/threads.js";
 export { vcpuThreads, type VcpuSources } from "./analysis/vcpus.js";
 export { kvmExits, exitSummary, exitAccount, type KvmExitsOptions } from "./analysis/exits.js";
-export { virtioDevices, type VirtioOptions, type VirtioMmioBoard, type VirtioMmioDevice } from "./analysis/devices.js";
+export type { VirtioMmioBoard, VirtioMmioDevice, VirtioPciDevice, VirtioPlaces } from "./analysis/boards.js";
+export { virtioDevices, type VirtioOptions } from "./analysis/devices.js";
 export { virtioKicks, type VirtioKicksOptions } from "./analysis/kicks.js";
 export { kickStages, kickSpans } from "./analysis/kick-stages.js";
 export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStatesOptions } from "./analysis/vcpu-states.js";
-export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
+export { kickPaths, criticalPath, kickWaits, type CriticalPathOptions } from "./analysis/kick-path.js";
+export { kickSequence, kickAt, type KickRow, type KickAtOptions } from "./analysis/kick-sequence.js";
 
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";

@@ -19,8 +19,9 @@ import { vcpuThreadsColumns } from "./analysis/vcpus.js";
 import { exitAccountColumns, exitSummaryColumns, kvmExitsColumns } from "./analysis/exits.js";
 import { backendStatesColumns, preemptionsColumns, stateSummaryColumns, vcpuStatesColumns } from "./analysis/vcpu-states.js";
 import { virtioDevicesColumns } from "./analysis/devices.js";
-import { virtioKicksColumns } from "./analysis/kicks.js";
+import { virtioKicksColumns } from "./analysis/kick-table.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
+import { criticalPathColumns, kickPathsColumns, kickWaitsColumns } from "./analysis/kick-path.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
 import { overviewColumns } from "./study.js";
@@ -70,6 +71,9 @@ export const schema: Record<string, Columns> = {
   "virtio kicks": virtioKicksColumns,
   "kick stages": kickStagesColumns,
   "kick spans": kickSpansColumns,
+  "kick paths": kickPathsColumns,
+  "critical path": criticalPathColumns,
+  "kick waits": kickWaitsColumns,
   "kick sequence": kickSequenceColumns,
   "overview": overviewColumns,
   "idle rules": idleRuleColumns,
