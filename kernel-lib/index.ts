@@ -47,7 +47,8 @@ export { virtioDevices, type VirtioOptions } from "./analysis/devices.js";
 export { virtioKicks, type VirtioKicksOptions } from "./analysis/kicks.js";
 export { kickStages, kickSpans } from "./analysis/kick-stages.js";
 export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStatesOptions } from "./analysis/vcpu-states.js";
-export { kickPaths, criticalPath, kickWaits, type CriticalPathOptions } from "./analysis/kick-path.js";
+export { kickAccount } from "./analysis/kick-account.js";
+export { kickPaths, criticalPath, kickWaits, type KickPathsOptions, type CriticalPathOptions } from "./analysis/kick-path.js";
 export { kickSequence, kickAt, type KickRow, type KickAtOptions } from "./analysis/kick-sequence.js";
 
 // What is idle, and what is left without it.
@@ -70,6 +71,7 @@ export { flameGraph, diffFlameGraph, type FlameGraphOptions, type DiffFlameGraph
 export { latencyChart, type LatencyChartOptions } from "./chart/latency.js";
 export { sequenceChart } from "./chart/sequence.js";
 export { stageChart } from "./chart/stages.js";
+export { pathChart } from "./chart/path.js";
 export { effectsChart, type EffectsOptions } from "./chart/effects.js";
 export { stateChart, type StateChartOptions } from "./chart/states.js";
 

@@ -21,6 +21,7 @@ import { backendStatesColumns, preemptionsColumns, stateSummaryColumns, vcpuStat
 import { virtioDevicesColumns } from "./analysis/devices.js";
 import { virtioKicksColumns } from "./analysis/kick-table.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
+import { kickAccountColumns } from "./analysis/kick-account.js";
 import { criticalPathColumns, kickPathsColumns, kickWaitsColumns } from "./analysis/kick-path.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
@@ -71,6 +72,7 @@ export const schema: Record<string, Columns> = {
   "virtio kicks": virtioKicksColumns,
   "kick stages": kickStagesColumns,
   "kick spans": kickSpansColumns,
+  "kick account": kickAccountColumns,
   "kick paths": kickPathsColumns,
   "critical path": criticalPathColumns,
   "kick waits": kickWaitsColumns,

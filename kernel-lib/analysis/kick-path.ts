@@ -10,21 +10,27 @@ export const kickPathsColumns = {
   kick: { type: "number", unit: null, meaning: "Index of the kick, as in virtioKicks." },
   backend: { type: "string", unit: null, meaning: "Who handles the queue: qemu or vhost.", null: "not known" },
   start: { type: "number", unit: "ns", meaning: "When the piece begins, counted from the kick." },
-  dur: { type: "number", unit: "ns", meaning: "How long it lasts; the pieces of a kick add up to its way, from exit to end." },
+  dur: { type: "number", unit: "ns", meaning: "How long it lasts; the pieces of a kick add up to its way, from exit to end (or ack, by option)." },
   stage: { type: "string", unit: null, meaning: "Stage of the kick, as in kickStages." },
   pid: { type: "number", unit: null, meaning: "Thread id of the one that the kick waits for: the one that the last wake-up on its way made run." },
   wait: { type: "string", unit: null, meaning: "What that thread does meanwhile, after who it is (vCPU, back end, or QEMU where that one raises the interrupt of another back end)." },
-  by_comm: { type: "string", unit: null, meaning: "Thread that had the CPU until this one got it.", null: "the thread does not wait for a CPU, or that one was idle" },
+  by_comm: { type: "string", unit: null, meaning: "Name of who made it wait: the thread that had the CPU until this one got it, or that woke it from its sleep.", null: "the thread runs, the CPU was idle, or nothing tells it" },
+  by_pid: { type: "number", unit: null, meaning: "Thread id of that one.", null: "as by_comm" },
 } as const satisfies Columns;
 
-// Doing of threads, in words. A thread that can run and does not waits for a CPU: one that is idle and must wake up, or one that another thread has.
-const IDLE_CPU = "idle CPU wakes up", TAKEN = "CPU taken by another", ASLEEP = "asleep", WORKS = "works", EARLIER = "busy with earlier work", FURTHER = "sends further packets";
-const VCPU_DOES: Record<string, string> = { guest: "guest", KVM: "KVM", "user space": "user space", halted: ASLEEP, polling: "polls", blocked: "blocked in QEMU" };
+// Doing of threads, in words. A thread that can run and does not waits for a CPU: an idle one, which must wake up, or a busy one, which another thread has.
+const WAITS = "waits for a CPU", IDLE_CPU = "waits for an idle CPU", TAKEN = "waits for a busy CPU", ASLEEP = "asleep", WORKS = "works", EARLIER = "busy with earlier work", FURTHER = "sends further packets";
+const VCPU_DOES: Record<string, string> = { guest: "in the guest", KVM: "in KVM", "user space": "in user space", halted: ASLEEP, polling: "polls", blocked: "blocked in QEMU" };
 
 /** One thread's states: row k lasts from start[k] to start[k + 1]. */
 interface Line { start: number[]; state: string[] }
 
 interface Kick { kick: number; ts: number; pid: number; backend: string | null; backend_tid: number | null; wake: number | null; irq_wake: number | null; irq: number | null; irq_tid: number | null; vcpu_wake: number | null; isr_tid: number | null; awake: boolean; tun_first: number | null; tun_last: number | null }
+
+export interface KickPathsOptions extends VcpuStatesOptions {
+  /** Where the paths end; default "end", where the guest learns of the interrupt: as the column end of virtioKicks; one of "end", "ack" (until it has acknowledged, with the read of InterruptStatus, for which the vCPU may have to wait in QEMU). */
+  until?: "end" | "ack";
+}
 
 /**
  * The critical path of each kick over wake-ups, one row per piece: which thread the kick waits for, from the exit that it caused until the guest learns that it was served, and what that
@@ -33,33 +39,36 @@ interface Kick { kick: number; ts: number; pid: number; backend: string | null; 
  * @param trace the trace that the kicks are of.
  * @param kicks a table from virtioKicks, filtered as you like.
  */
-export function kickPaths(trace: Trace, kicks: ColumnTable, options: VcpuStatesOptions = {}): ColumnTable {
+export function kickPaths(trace: Trace, kicks: ColumnTable, options: KickPathsOptions = {}): ColumnTable {
+  const { until: where = "end" } = options;
+  if (where !== "end" && where !== "ack") throw new OptionError(`until is ${JSON.stringify(where)}; it is one of "end", "ack"`);
   const lines = new Map<number, Line>();
   for (const states of [vcpuStates(trace, options), backendStates(trace, options)]) addLines(lines, states);
-  const before = switchedIn(trace, lines);
+  const { before, waker } = causesOf(trace, lines);
   const read = columnReader(kicks), times = timesReader(kicks);
   const own = (["kick", "ts", "pid", "backend", "backend_tid", "wake", "irq_wake", "irq", "irq_tid", "vcpu_wake", "isr_tid", "awake", "tun_first", "tun_last"] as const).map((name) => [name, read(name)] as const);
   const rows: RowOf<typeof kickPathsColumns>[] = [];
   kicks.scan((row) => {
     const way = times(row!);
-    if (way.exit === null || way.end === null) return;
+    if (way.exit === null || way.end === null || way[where] === null) return;
     const kick = Object.fromEntries(own.map(([name, at]) => [name, at(row!)])) as unknown as Kick;
-    const bounds = boundsOf(way), legs = legsOf(kick, way.exit, way.end);
+    const bounds = [...boundsOf(way), where === "ack" ? way.ack! : Infinity], legs = legsOf(kick, way.exit, way[where]);
     let stage = 0;
     for (const { who, pid, from, to } of legs) {
       for (const { start, end, state } of stretches(lines.get(pid), kick.ts + from, kick.ts + to)) {
-        const cpu = state === "runnable" || state === "stolen" || state === "preempted" ? before(pid, end) : undefined;
+        const runnable = state === "runnable" || state === "stolen" || state === "preempted", asleep = state === "sleeping" || state === "halted" || state === "blocked";
+        const by = runnable ? before(pid, end) : asleep ? waker(pid, end) : null;
         let at = start - kick.ts;
         while (at < end - kick.ts) {
           while (bounds[stage + 1] <= at) stage++;
           const sent = kick.tun_last !== null && kick.tun_last > at ? kick.tun_last : Infinity, until = Math.min(end - kick.ts, bounds[stage + 1], sent);
-          const does = cpu !== undefined ? (cpu === null ? IDLE_CPU : TAKEN)
+          const does = runnable ? (by === null ? WAITS : by.pid === 0 ? IDLE_CPU : TAKEN)
             : state === "unknown" ? "not known"
             : who === "vCPU" ? VCPU_DOES[state] ?? state
             : state === "sleeping" ? ASLEEP
             : who === "back end" && kick.tun_first !== null && kick.awake && until <= kick.tun_first ? EARLIER
             : who === "back end" && kick.tun_first !== null && at >= kick.tun_first && until <= kick.tun_last! ? FURTHER : WORKS;
-          rows.push({ kick: kick.kick, backend: kick.backend, start: at, dur: until - at, stage: STAGES[stage], pid, wait: `${who}: ${does}`, by_comm: cpu ?? null });
+          rows.push({ kick: kick.kick, backend: kick.backend, start: at, dur: until - at, stage: STAGES[stage], pid, wait: `${who} ${does}`, by_comm: by === null || by.pid === 0 ? null : by.comm, by_pid: by === null || by.pid === 0 ? null : by.pid });
           at = until;
         }
       }
@@ -124,18 +133,29 @@ function stretches(line: Line | undefined, from: number, to: number): { start: n
   return found;
 }
 
-/** For a thread and the time at which it got a CPU: the name of the thread that left it; null where the CPU was idle. */
-function switchedIn(trace: Trace, lines: Map<number, Line>): (pid: number, at: number) => string | null {
-  const { raw } = trace, code = raw.event.values.indexOf("sched_switch");
-  const next = numbersOf(trace, "sched_switch", "next_pid"), prev = numbersOf(trace, "sched_switch", "prev_pid"), comm = raw.fields("sched_switch")?.prev_comm;
+type By = { pid: number; comm: string } | null;
+
+/** For a thread and the time at which it got a CPU, who left it (pid 0: it was idle); for the time at which it was woken, who woke it. Null where no event says so. */
+function causesOf(trace: Trace, lines: Map<number, Line>): { before(pid: number, at: number): By; waker(pid: number, at: number): By } {
+  const { raw } = trace, { ts, slot, pid } = raw, codes = raw.event.codes;
+  const SWITCH = raw.event.values.indexOf("sched_switch"), WAKING = raw.event.values.indexOf("sched_waking");
+  const next = numbersOf(trace, "sched_switch", "next_pid"), prev = numbersOf(trace, "sched_switch", "prev_pid"), comm = raw.fields("sched_switch")?.prev_comm, wakee = numbersOf(trace, "sched_waking", "target_pid");
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
-  const found = new Map<number, Map<number, number>>([...lines.keys()].map((tid) => [tid, new Map()]));
-  if (next) for (let i = 0; i < raw.length; i++) {
-    if (raw.event.codes[i] === code && (sideCodes === null || sideCodes[i] === side)) found.get(next[raw.slot[i]])?.set(raw.ts[i], raw.slot[i]);
+  const switches = new Map<number, Map<number, number>>([...lines.keys()].map((tid) => [tid, new Map()])), wakings = new Map<number, Map<number, number>>([...lines.keys()].map((tid) => [tid, new Map()]));
+  for (let i = 0; i < raw.length; i++) {
+    if (sideCodes !== null && sideCodes[i] !== side) continue;
+    if (codes[i] === SWITCH && next) switches.get(next[slot[i]])?.set(ts[i], i);
+    else if (codes[i] === WAKING && wakee) wakings.get(wakee[slot[i]])?.set(ts[i], i);
   }
-  return (pid, at) => {
-    const slot = found.get(pid)?.get(at);
-    return slot === undefined || prev?.[slot] === 0 ? null : String(comm?.at(slot) ?? "?");
+  return {
+    before(tid, at) {
+      const i = switches.get(tid)?.get(at);
+      return i === undefined ? null : { pid: prev?.[slot[i]] ?? 0, comm: String(comm?.at(slot[i]) ?? "?") };
+    },
+    waker(tid, at) {
+      const i = wakings.get(tid)?.get(at);
+      return i === undefined ? null : { pid: pid[i], comm: raw.comm.at(i) ?? "?" };
+    },
   };
 }
 

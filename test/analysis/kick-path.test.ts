@@ -47,16 +47,16 @@ describe("kickPaths", () => {
     const pieces = rows(pathsOf(kl.fromTraceCmd(QEMU_KICK)));
     // Wake .741724752, back end in .741730512 from swapper/1, tun_get_user .741750848, interrupt .741763424, wake of the vCPU .741765152, in .741769520 from swapper/3, entry .741783680, exit .741786368, read .741787936.
     expect(pieces.map(({ start, dur, stage, pid, wait }) => [start, dur, stage, pid, wait])).toEqual([
-      [-1632, 1632, "kvm_exit → kick", 194, "vCPU: KVM"],
-      [0, 1168, "kick → wake", 194, "vCPU: KVM"],
-      [1168, 5760, "wake → back end runs", 190, "back end: not known"],
-      [6928, 20336, "back end runs → tun_get_user", 190, "back end: works"],
-      [27264, 12576, "tun_get_user → interrupt", 190, "back end: works"],
-      [39840, 1728, "interrupt → vCPU woken or out", 190, "back end: works"],
-      [41568, 4368, "vCPU woken or out → kvm_entry", 194, "vCPU: idle CPU wakes up"],
-      [45936, 14160, "vCPU woken or out → kvm_entry", 194, "vCPU: KVM"],
-      [60096, 2688, "kvm_entry → InterruptStatus read", 194, "vCPU: guest"],
-      [62784, 1568, "kvm_entry → InterruptStatus read", 194, "vCPU: KVM"],
+      [-1632, 1632, "kvm_exit → kick", 194, "vCPU in KVM"],
+      [0, 1168, "kick → wake", 194, "vCPU in KVM"],
+      [1168, 5760, "wake → back end runs", 190, "back end not known"],
+      [6928, 20336, "back end runs → tun_get_user", 190, "back end works"],
+      [27264, 12576, "tun_get_user → interrupt", 190, "back end works"],
+      [39840, 1728, "interrupt → vCPU woken or out", 190, "back end works"],
+      [41568, 4368, "vCPU woken or out → kvm_entry", 194, "vCPU waits for an idle CPU"],
+      [45936, 14160, "vCPU woken or out → kvm_entry", 194, "vCPU in KVM"],
+      [60096, 2688, "kvm_entry → InterruptStatus read", 194, "vCPU in the guest"],
+      [62784, 1568, "kvm_entry → InterruptStatus read", 194, "vCPU in KVM"],
     ]);
   });
 
@@ -64,19 +64,19 @@ describe("kickPaths", () => {
     const trace = await capture("icount-vhost/trace-cmd.nsec.txt.gz");
     const pieces = rows(pathsOf(trace)).filter(({ kick }) => kick === 2);
     expect(pieces.slice(2, 8).map(({ start, dur, pid, wait, by_comm }) => [start, dur, pid, wait, by_comm])).toEqual([
-      [1184, 5216, 195, "back end: idle CPU wakes up", null],
-      [6400, 10688, 195, "back end: works", null],
-      [17088, 16160, 191, "QEMU: CPU taken by another", "qemu-system-aar"],
-      [33248, 14384, 191, "QEMU: works", null],
-      [47632, 1728, 191, "QEMU: works", null],
-      [49360, 141536, 196, "vCPU: CPU taken by another", "ssh"],
+      [1184, 5216, 195, "back end waits for an idle CPU", null],
+      [6400, 10688, 195, "back end works", null],
+      [17088, 16160, 191, "QEMU waits for a busy CPU", "qemu-system-aar"],
+      [33248, 14384, 191, "QEMU works", null],
+      [47632, 1728, 191, "QEMU works", null],
+      [49360, 141536, 196, "vCPU waits for a busy CPU", "ssh"],
     ]);
   });
 
   it("tells earlier work, further packets and the rest of the back end's running apart", async () => {
     const trace = await capture("icount-virtio/trace-cmd-256M-r1.nsec.txt.gz"), kicks = kl.virtioKicks(trace);
     const pieces = rows(kl.kickPaths(trace, kicks)), at = new Map(rows(kicks).map((kick) => [kick.kick, kick]));
-    const earlier = pieces.filter(({ wait }) => wait === "back end: busy with earlier work"), further = pieces.filter(({ wait }) => wait === "back end: sends further packets");
+    const earlier = pieces.filter(({ wait }) => wait === "back end busy with earlier work"), further = pieces.filter(({ wait }) => wait === "back end sends further packets");
     expect(earlier.length).toBeGreaterThan(5);
     for (const { kick, start, dur } of earlier) expect(at.get(kick)!.awake && start >= 0 && start + dur <= at.get(kick)!.tun_first).toBe(true);
     expect(further.length).toBeGreaterThan(100);
@@ -117,7 +117,7 @@ describe("criticalPath", () => {
       expect(own[0].mean).toBe(own[0].total / own[0].kicks);
     }
     // In the mode without irqfd, only vhost needs another thread of QEMU.
-    expect(path.filter(({ what }) => what.startsWith("QEMU:")).every(({ run }) => run === "vhost")).toBe(true);
+    expect(path.filter(({ what }) => what.startsWith("QEMU ")).every(({ run }) => run === "vhost")).toBe(true);
     expect(() => kl.criticalPath(paths, { by: "thread" as any })).toThrow('by is "thread"; it is one of "wait", "stage"');
     expect(kl.criticalPath(paths.slice(0, 0) as kl.ColumnTable).numRows()).toBe(0);
   });

@@ -168,8 +168,8 @@ describe("kickSequence and kickPaths on x86", () => {
       ["guest vCPU 0 (2101)", 600, "kick: kvm_fast_mmio"], ["vhost worker (2110)", 5500, "tun_get_user"], ["vhost worker (2110)", 14500, "interrupt 36 (message)"],
     ]);
     expect(rows(kl.kickPaths(trace, kl.virtioKicks(trace))).map(({ start, dur, pid, wait }) => [start, dur, pid, wait])).toEqual([
-      [-1500, 1500, 2101, "vCPU: KVM"], [0, 3000, 2110, "back end: idle CPU wakes up"], [3000, 2500, 2110, "back end: works"], [5500, 9000, 2110, "back end: works"], [14500, 1000, 2110, "back end: works"],
-      [15500, 2500, 2102, "vCPU: idle CPU wakes up"], [18000, 2500, 2102, "vCPU: KVM"],
+      [-1500, 1500, 2101, "vCPU in KVM"], [0, 3000, 2110, "back end waits for an idle CPU"], [3000, 2500, 2110, "back end works"], [5500, 9000, 2110, "back end works"], [14500, 1000, 2110, "back end works"],
+      [15500, 2500, 2102, "vCPU waits for an idle CPU"], [18000, 2500, 2102, "vCPU in KVM"],
     ]);
   });
 });
