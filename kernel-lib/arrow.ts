@@ -119,14 +119,13 @@ function batch(type: ArrowType, values: Values, length: number, missing: ((row: 
   return new ArrowColumn([new Batch({ length, nullCount, type, validity, values })], type);
 }
 
-function strings(codes: Int32Array, values: readonly string[]): ArrowColumn<any> {
+function strings({ codes, words: all }: DictionaryColumn): ArrowColumn<any> {
   // A table that is part of another (one event's of a trace) shares that one's strings; those that it does not use stay behind.
-  const used = new Int32Array(values.length).fill(-1), kept: string[] = [];
-  const own = codes.map((code) => {
-    if (code < 0) return 0;
-    if (used[code] < 0) used[code] = kept.push(values[code]) - 1;
-    return used[code];
-  });
+  const used = new Int32Array(all.size).fill(-1), kept: string[] = [], own = new Int32Array(codes.length);
+  for (let row = 0; row < codes.length; row++) {
+    const code = codes[row];
+    if (code >= 0) own[row] = used[code] < 0 ? (used[code] = kept.push(all.get(code)) - 1) : used[code];
+  }
   const encoded = kept.map((value) => Buffer.from(value, "utf8"));
   const offsets = new Int32Array(kept.length + 1);
   encoded.forEach((bytes, i) => { offsets[i + 1] = offsets[i] + bytes.length; });
@@ -153,7 +152,7 @@ function bits(length: number, at: (row: number) => boolean, missing: ((row: numb
 
 function arrowColumn(name: string, column: Column<any>, spec: ColumnSpec | undefined): ArrowColumn<any> {
   const { length } = column;
-  if (column instanceof DictionaryColumn) return strings(column.codes, column.values);
+  if (column instanceof DictionaryColumn) return strings(column);
   if (column instanceof NullableColumn) return numbers(column.data, spec, (row) => column.data[row] !== column.data[row]);
   if (column instanceof BooleanColumn) return bits(length, (row) => column.data[row] !== 0, null);
   if (column instanceof Float64Array) return numbers(column, spec, null);
@@ -178,7 +177,7 @@ function arrowColumn(name: string, column: Column<any>, spec: ColumnSpec | undef
       words.set(value as string, code);
       return code;
     });
-    return strings(codes, [...words.keys()]);
+    return strings(new DictionaryColumn(codes, [...words.keys()]));
   }
   throw new OptionError(`column ${JSON.stringify(name)} holds ${[...kinds].join(" and ")} values, and an Arrow column numbers, strings or booleans; derive one of them, or leave it out: table.select(not(${JSON.stringify(name)}))`);
 }
