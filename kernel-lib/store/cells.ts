@@ -32,7 +32,7 @@ export function cellsOfTable(table: ColumnTable): { cells: Map<string, Cells>; d
 
 function cellsOf(name: string, column: Column<any>, spec: ColumnSpec | undefined): Cells {
   const { length } = column;
-  if (column instanceof DictionaryColumn) return strings(column.codes, column.values);
+  if (column instanceof DictionaryColumn) return strings(column);
   if (column instanceof NullableColumn) return { kind: "number", length, data: column.data, missing: (row) => column.data[row] !== column.data[row] };
   if (column instanceof BooleanColumn) return { kind: "boolean", length, at: (row) => column.data[row] !== 0, missing: null };
   if (column instanceof Float64Array || column instanceof Int8Array || column instanceof Uint8Array || column instanceof Int16Array || column instanceof Uint16Array
@@ -58,13 +58,12 @@ function cellsOf(name: string, column: Column<any>, spec: ColumnSpec | undefined
 }
 
 /** A table that is part of another (one event's of a trace) shares that one's strings; those that it does not use stay behind. */
-function strings(codes: ArrayLike<number>, values: readonly string[]): Cells {
-  const used = new Int32Array(values.length).fill(-1), kept: string[] = [];
-  const own = Int32Array.from(codes, (code) => {
-    if (code < 0) return -1;
-    if (used[code] < 0) used[code] = kept.push(values[code]) - 1;
-    return used[code];
-  });
+function strings({ codes, words }: DictionaryColumn): Cells {
+  const used = new Int32Array(words.size).fill(-1), kept: string[] = [], own = new Int32Array(codes.length);
+  for (let row = 0; row < codes.length; row++) {
+    const code = codes[row];
+    own[row] = code < 0 ? -1 : used[code] < 0 ? (used[code] = kept.push(words.get(code)) - 1) : used[code];
+  }
   return { kind: "string", length: codes.length, codes: own, values: kept };
 }
 
