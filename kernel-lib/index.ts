@@ -48,6 +48,9 @@ export { kickStages, kickSpans } from "./analysis/kick-stages.js";
 export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStatesOptions } from "./analysis/vcpu-states.js";
 export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
 
+// Host and guest on one clock.
+export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
+
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";
 
