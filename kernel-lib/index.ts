@@ -50,6 +50,7 @@ export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
 
 // Host and guest on one clock.
 export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
+export { joinTraces, type HostAndGuest, type JoinOptions } from "./analysis/join.js";
 
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";
@@ -77,8 +78,9 @@ export { stateChart, type StateChartOptions } from "./chart/states.js";
 // To danfo and back.
 export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";
 
-// To Arrow files and back.
-export { toArrow, fromArrow, writeArrow, readArrow } from "./arrow.js";
+// To files of other programs and back.
+export { toArrow, fromArrow, writeArrow, readArrow } from "./store/arrow.js";
+export { toParquet, fromParquet, writeParquet, readParquet } from "./store/parquet.js";
 
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";
