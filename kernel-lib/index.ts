@@ -51,6 +51,10 @@ export { kickAccount } from "./analysis/kick-account.js";
 export { kickPaths, criticalPath, kickWaits, type KickPathsOptions, type CriticalPathOptions } from "./analysis/kick-path.js";
 export { kickSequence, kickAt, type KickRow, type KickAtOptions } from "./analysis/kick-sequence.js";
 
+// Host and guest on one clock.
+export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
+export { joinTraces, type HostAndGuest, type JoinOptions } from "./analysis/join.js";
+
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";
 
