@@ -28,6 +28,11 @@ export { perfScript, fromPerfScript, loadPerfScript, NO_NUMBER, type Profile, ty
 export { folded, fromFolded, loadFolded, toFolded, writeFolded } from "./parse/folded.js";
 export { foldStacks, type FoldOptions } from "./analysis/fold.js";
 export { mergeStacks, stackScale, countedTwice, type MergeOptions } from "./analysis/merge-stacks.js";
+export { nestStacks, notAttributed } from "./analysis/nest-stacks.js";
+export { nestWeights, type NestWeightsOptions } from "./analysis/nest-weights.js";
+export type { HostAndGuest, NestOptions } from "./analysis/nest-plan.js";
+export { nestVcpus } from "./analysis/nest-vcpus.js";
+export type { GuestTimeOption } from "./analysis/guest-time.js";
 export { callersOf, syscallShare, topFrames, diffStacks, syscallFrame, type DiffOptions } from "./analysis/stacks.js";
 
 // Tables of perf report and bcc's tools.

@@ -3,6 +3,8 @@ import { columnsOf, knowNames, tableOf, type Columns } from "./source/columns.js
 import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
 import { foldedColumns } from "./parse/folded.js";
 import { countedTwiceColumns, mergedColumns, scaleColumns } from "./analysis/merge-stacks.js";
+import { nestWeightsColumns } from "./analysis/nest-weights.js";
+import { nestVcpusColumns } from "./analysis/nest-vcpus.js";
 import { callersColumns, diffColumns, syscallShareColumns, topFramesColumns } from "./analysis/stacks.js";
 import { iperf3Columns } from "./parse/iperf3.js";
 import { perfStatColumns } from "./parse/perf-stat.js";
@@ -48,6 +50,8 @@ export const schema: Record<string, Columns> = {
   "merged stacks": mergedColumns,
   "stack scale": scaleColumns,
   "counted twice": countedTwiceColumns,
+  "nested weights": nestWeightsColumns,
+  "nested vcpus": nestVcpusColumns,
   "callers": callersColumns,
   "system-call share": syscallShareColumns,
   "top frames": topFramesColumns,
