@@ -95,7 +95,7 @@ class LineFeeder<T extends object> {
   }
 
   feed(chunk: Uint8Array): void {
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     this.count.bytes += bytes.length;
     let start = 0;
     if (this.held.length > 0) {
