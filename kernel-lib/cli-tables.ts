@@ -1,5 +1,5 @@
 import { escape, type ColumnTable } from "arquero";
-import { toArrow } from "./arrow.js";
+import { toArrow } from "./store/arrow.js";
 import { OptionError } from "./errors.js";
 import * as library from "./index.js";
 import { formatNames, needFormat } from "./parse/detect.js";

@@ -74,8 +74,9 @@ export { stateChart, type StateChartOptions } from "./chart/states.js";
 // To danfo and back.
 export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";
 
-// To Arrow files and back.
-export { toArrow, fromArrow, writeArrow, readArrow } from "./arrow.js";
+// To files of other programs and back.
+export { toArrow, fromArrow, writeArrow, readArrow } from "./store/arrow.js";
+export { toParquet, fromParquet, writeParquet, readParquet } from "./store/parquet.js";
 
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";

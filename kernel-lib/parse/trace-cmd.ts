@@ -1,11 +1,11 @@
 import type { ColumnTable } from "arquero";
 import type { Source } from "../source/bytes.js";
-import { Dictionary, DictionaryColumn, makeTable, NullableColumn, tableOf, type Column, type ColumnSpec, type Columns } from "../source/columns.js";
+import { Dictionary, DictionaryColumn, makeTable, narrowCodes, NullableColumn, tableOf, type Codes, type Column, type ColumnSpec, type Columns } from "../source/columns.js";
 import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions } from "../source/lines.js";
 import { MissingEventError } from "../errors.js";
 import type { Trace } from "../trace.js";
 import { eventFormats } from "./events.js";
-import { Codes, decoderOf, Numbers, type Decoder } from "./event-decoder.js";
+import { CodeColumn, decoderOf, Numbers, type Decoder } from "./event-decoder.js";
 import { fieldsOfInfo } from "./event-info.js";
 
 // trace-cmd record -e kvm -e sched -e kprobes:kp_tun_get_user -- CMD; trace-cmd report
@@ -90,7 +90,7 @@ function traceParser(source: string): LineParser<Trace> {
   const comms = new Dictionary(), events = new Dictionary();
   const decoders: Decoder[] = [];
   // What only some layouts print.
-  const flags = new Codes(), side = new Codes(), tgid = new Numbers();
+  const flags = new CodeColumn(), side = new CodeColumn(), tgid = new Numbers();
   let anyTgid = false;
   let cpus = 0;
   const sides: Buffer[] = []; // names of the files of a merged report, from their "NAME: cpus=4" lines
@@ -355,7 +355,7 @@ function traceParser(source: string): LineParser<Trace> {
       surroundLost(lost, ts, cpu, sideCodes);
       return makeTrace({
         source, length, ts, cpu, pid: pid.slice(0, length), slot: slot.slice(0, length),
-        comm: new DictionaryColumn(comm.slice(0, length), comms.values()), event: new DictionaryColumn(event.slice(0, length), events.values()),
+        comm: new DictionaryColumn(narrowCodes(comm, length, comms.size), comms.values()), event: new DictionaryColumn(narrowCodes(event, length, events.size), events.values()),
         side: sideCodes && new DictionaryColumn(sideCodes, sideNames), flags: flags.finish(length),
         tgid: anyTgid ? tgid.finish(length) ?? new NullableColumn(new Float64Array(length).fill(NaN)) : null,
         decoders, cpus,
@@ -368,7 +368,7 @@ function traceParser(source: string): LineParser<Trace> {
 interface Lost { cpu: number; count: number | null; from: number | null; to: number | null; position: number; sideCode: number }
 
 /** Finds the times of the events of the same CPU before and after each gap. Gaps are in the order of the text. */
-function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Int32Array | null): void {
+function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Codes | null): void {
   if (lost.length === 0) return;
   const place = (cpuNumber: number, sideCode: number) => (sideCode + 1) * 65536 + cpuNumber;
   const before = new Map<number, number>();
@@ -426,8 +426,8 @@ function makeTrace(parts: Parts): Trace {
       const columns: Columns = { ...base, ...(side ? sideColumn : {}), ...own.specs };
       const data: Record<string, Column<any>> = {
         ts: Float64Array.from(rows, (i) => ts[i]), cpu: Int16Array.from(rows, (i) => cpu[i]), pid: Int32Array.from(rows, (i) => pid[i]),
-        comm: new DictionaryColumn(Int32Array.from(rows, (i) => comm.codes[i]), comm.values),
-        ...(side ? { side: new DictionaryColumn(Int32Array.from(rows, (i) => side.codes[i]), side.values) } : {}),
+        comm: comm.take(rows),
+        ...(side ? { side: side.take(rows) } : {}),
         ...own.columns,
         ...(own.info ? { info: own.info } : {}),
       };
