@@ -5,6 +5,7 @@ export { ColumnTable } from "arquero";
 export { KernelLibError, ParseError, MissingEventError, MissingFileError, OptionError } from "./errors.js";
 export type { Source } from "./source/bytes.js";
 export { accounting, type Accounting, type ParseOptions, type LoadOptions } from "./source/lines.js";
+export type { CachedLoadOptions } from "./store/cache.js";
 export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
 export { schema, describe } from "./schema.js";
 export type { Trace, TraceArrays } from "./trace.js";
@@ -77,6 +78,7 @@ export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";
 // To files of other programs and back.
 export { toArrow, fromArrow, writeArrow, readArrow } from "./store/arrow.js";
 export { toParquet, fromParquet, writeParquet, readParquet } from "./store/parquet.js";
+export { writeTrace, readTrace, type WriteTraceOptions } from "./store/trace-folder.js";
 
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";

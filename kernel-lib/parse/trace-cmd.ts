@@ -1,11 +1,12 @@
 import type { ColumnTable } from "arquero";
 import type { Source } from "../source/bytes.js";
 import { Dictionary, DictionaryColumn, makeTable, narrowCodes, NullableColumn, tableOf, type Codes, type Column, type ColumnSpec, type Columns } from "../source/columns.js";
-import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions } from "../source/lines.js";
+import { HEADER, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type ParseOptions } from "../source/lines.js";
 import { MissingEventError } from "../errors.js";
+import { loadCached, type CachedLoadOptions } from "../store/cache.js";
 import type { Trace } from "../trace.js";
 import { eventFormats } from "./events.js";
-import { CodeColumn, decoderOf, Numbers, type Decoder } from "./event-decoder.js";
+import { CodeColumn, decoderOf, Numbers, type Decoder, type EventFields } from "./event-decoder.js";
 import { fieldsOfInfo } from "./event-info.js";
 
 // trace-cmd record -e kvm -e sched -e kprobes:kp_tun_get_user -- CMD; trace-cmd report
@@ -30,9 +31,9 @@ export function fromTraceCmd(input: string | Uint8Array, options: ParseOptions =
   return parseText(input, traceCmd, options);
 }
 
-/** The same from a file (plain, .gz, .zst), bytes or chunks. */
-export function loadTraceCmd(source: Source, options: LoadOptions = {}): Promise<Trace> {
-  return loadText(source, traceCmd, options);
+/** The same from a file (plain, .gz, .zst), bytes or chunks; with `cache`, the second time from what was kept beside the file. */
+export function loadTraceCmd(source: Source, options: CachedLoadOptions = {}): Promise<Trace> {
+  return loadCached(source, traceCmd, { apart: tracePartsOf, together: (parts: TraceParts, name) => traceOf({ ...parts, source: name }) }, options);
 }
 
 const base = {
@@ -353,12 +354,13 @@ function traceParser(source: string): LineParser<Trace> {
       const sideNames = sides.map((name) => name.toString());
       const sideCodes = side.finish(length)?.codes ?? null;
       surroundLost(lost, ts, cpu, sideCodes);
-      return makeTrace({
+      return traceOf({
         source, length, ts, cpu, pid: pid.slice(0, length), slot: slot.slice(0, length),
         comm: new DictionaryColumn(narrowCodes(comm, length, comms.size), comms.values()), event: new DictionaryColumn(narrowCodes(event, length, events.size), events.values()),
         side: sideCodes && new DictionaryColumn(sideCodes, sideNames), flags: flags.finish(length),
         tgid: anyTgid ? tgid.finish(length) ?? new NullableColumn(new Float64Array(length).fill(NaN)) : null,
-        decoders, cpus,
+        own: decoders.map((decoder) => ({ count: decoder.count, known: decoder.known, fields: decoder.finish() })), cpus,
+        undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0),
         lost: tableOf(lostColumns, lost.map(({ sideCode, ...gap }) => ({ ...gap, side: sideNames[sideCode] ?? null }))),
       });
     },
@@ -385,30 +387,38 @@ function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Cod
   }
 }
 
-interface Parts {
+/** What a trace is made of: plain values, columns and one table. `own` holds for each code of `event` that event's own columns. */
+export interface TraceParts {
   source: string; length: number; ts: Float64Array; cpu: Int16Array; pid: Int32Array; comm: DictionaryColumn; event: DictionaryColumn; slot: Int32Array;
-  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null; decoders: Decoder[]; lost: ColumnTable; cpus: number;
+  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null;
+  /** known: its columns are made already; else they are read from its info when asked for. */
+  own: { count: number; known: boolean; fields: EventFields }[];
+  undecoded: number; lost: ColumnTable; cpus: number;
 }
 
-function makeTrace(parts: Parts): Trace {
-  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, decoders, lost, cpus } = parts;
+const partsOf = new WeakMap<Trace, TraceParts>();
+
+/** What a trace that `traceOf` made is made of; null of others. */
+export const tracePartsOf = (trace: Trace): TraceParts | null => partsOf.get(trace) ?? null;
+
+export function traceOf(parts: TraceParts): Trace {
+  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, own, lost, cpus } = parts;
   const codeOf = new Map(event.values.map((name, code) => [name, code]));
-  const counts = decoders.map((decoder) => decoder.count);
-  const fields = decoders.map((decoder) => decoder.finish());
+  const counts = own.map(({ count }) => count), fields = own.map(({ fields }) => fields);
   const tables = new Map<string, ColumnTable>();
   const eventNames = event.values.map((name, code) => ({ name, n: counts[code] })).sort((a, b) => b.n - a.n).map(({ name }) => name);
   let all: ColumnTable | null = null;
   const fieldsOf = (name: string) => {
     const code = codeOf.get(name);
     if (code === undefined) return null;
-    return (fields[code] = fields[code].info && !decoders[code].known ? fieldsOfInfo(name, fields[code].info!) : fields[code]);
+    return (fields[code] = fields[code].info && !own[code].known ? fieldsOfInfo(name, fields[code].info!) : fields[code]);
   };
   const trace: Trace = {
     source,
     eventNames,
     lost,
     cpus,
-    undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0),
+    undecoded: parts.undecoded,
     get events() {
       if (all) return all;
       const info = infoColumn(event, slot, fields.map((own) => own.info));
@@ -442,6 +452,7 @@ function makeTrace(parts: Parts): Trace {
       fieldSpecs: (name) => fieldsOf(name)?.specs ?? {},
     },
   };
+  partsOf.set(trace, parts);
   return trace;
 }
 
