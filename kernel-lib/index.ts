@@ -20,7 +20,7 @@ export {
   perfKvmStat, fromPerfKvmStat, loadPerfKvmStat, kvmStatSpan, type PerfKvmStatOptions, type KvmStatSpan, type KvmStatSpanFound,
 } from "./parse/perf-kvm-stat.js";
 export {
-  compareRows, compareCounts, compareBitrate, ratioInterval, estimate, studentQuantile,
+  compareRows, compareCounts, compareBitrate, ratioInterval, shareRatioInterval, estimate, studentQuantile,
   type CompareOptions, type CompareRowsOptions, type CompareCountsOptions, type CompareBitrateOptions, type Estimate, type RatioInterval,
 } from "./analysis/compare.js";
 
