@@ -13,7 +13,8 @@
 import type { ColumnTable } from "arquero";
 import { DictionaryColumn, makeTable, NullableColumn, tableOf, type Column, type Columns } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
-import { loadText, parseText, type Format, type LoadOptions, type ParseOptions } from "../source/lines.js";
+import { parseText, type Format, type ParseOptions } from "../source/lines.js";
+import { loadCached, type CachedLoadOptions } from "../store/cache.js";
 import { NO_NUMBER } from "./perf-head.js";
 import { PerfSampleParser, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
 
@@ -105,9 +106,9 @@ export function fromPerfScript(text: string | Uint8Array, options: ParseOptions 
   return parseText(text, perfScript, options);
 }
 
-/** File of `perf script` text (plain, .gz, .zst) → samples and stacks. @throws ParseError when no line of it can be read. */
-export async function loadPerfScript(source: Source, options: LoadOptions = {}): Promise<Profile> {
-  return loadText(source, perfScript, options);
+/** File of `perf script` text (plain, .gz, .zst) → samples and stacks; with `cache`, the second time from what was kept beside the file. @throws ParseError when no line of it can be read. */
+export async function loadPerfScript(source: Source, options: CachedLoadOptions = {}): Promise<Profile> {
+  return loadCached(source, perfScript, { apart: (profile) => profile, together: (parts: Profile, name) => ({ ...parts, source: name }) }, options);
 }
 
 /** The tables over the arrays. */
