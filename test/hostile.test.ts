@@ -23,3 +23,17 @@ describe("damaged traces", () => {
     expect(kl.kvmExits(trace).array("handling")).toEqual([9000]);
   });
 });
+
+describe("chunks", () => {
+  it("leave nothing of an earlier line behind a line", async () => {
+    // The second line ends where the first, which was longer, has an x.
+    const text = Buffer.from("a-1 [000] 1.000000: kvm_timer_save_state: CTL: 0x000001 CVAL: 0x0000000000000007 arch_timer_ctx_index: 0x00\n"
+      + "a-1 [000] 1.000001: kvm_timer_restore_state: CTL: 0 CVAL: 0 arch_timer_ctx_index: 0\n");
+    const whole = kl.fromTraceCmd(text);
+    expect(whole.of("kvm_timer_restore_state").get("timer", 0)).toBe(0);
+    for (let n = 1; n < text.length; n++) {
+      const cut = await kl.loadTraceCmd([text.subarray(0, n), text.subarray(n, 150), text.subarray(150)], { quiet: true });
+      for (const event of whole.eventNames) expect(cut.of(event).toCSV()).toBe(whole.of(event).toCSV());
+    }
+  });
+});

@@ -126,8 +126,8 @@ class LineFeeder<T extends object> {
   /** Keeps a copy: the chunk's memory is the caller's. Of a line that is too long, only as much as shows that it is. */
   private hold(bytes: Buffer, start: number, end: number): void {
     const length = Math.min(end - start, LONGEST_LINE + 2 - this.heldLength);
-    if (this.heldLength + length > this.held.length) {
-      const more = Buffer.allocUnsafeSlow(Math.max(this.held.length * 2, this.heldLength + length, 256));
+    if (this.heldLength + length >= this.held.length) {
+      const more = Buffer.allocUnsafeSlow(Math.max(this.held.length * 2, this.heldLength + length + 1, 256));
       this.held.copy(more, 0, 0, this.heldLength);
       this.held = more;
     }
@@ -138,6 +138,7 @@ class LineFeeder<T extends object> {
   private heldLine(): void {
     const length = this.heldLength;
     this.heldLength = 0;
+    this.held[length] = 10; // as behind any other line: a parser may look one byte further
     this.one(this.held, 0, length);
     if (this.held.length > LARGE) this.held = Buffer.alloc(0);
   }
