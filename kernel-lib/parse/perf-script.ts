@@ -311,7 +311,7 @@ class PerfScriptParser implements LineParser<Profile> {
       word = startOfWord(bytes, start, at);
     }
     let cpu = NO_NUMBER;
-    if (at - word > 2 && bytes[word] === OPEN && bytes[at - 1] === CLOSE && isNumber(bytes, word + 1, at - 1)) {
+    if (at - word > 2 && bytes[word] === OPEN && bytes[at - 1] === CLOSE && isId(bytes, word + 1, at - 1)) {
       cpu = number(bytes, word + 1, at - 1);
       at = skipBack(bytes, start, word);
       word = startOfWord(bytes, start, at);
@@ -321,11 +321,11 @@ class PerfScriptParser implements LineParser<Profile> {
       let slash = word;
       while (slash < at && bytes[slash] !== SLASH) slash++;
       if (slash < at) {
-        if (!isNumber(bytes, word, slash) || !isNumber(bytes, slash + 1, at)) return null;
+        if (!isId(bytes, word, slash) || !isId(bytes, slash + 1, at)) return null;
         pid = number(bytes, word, slash);
         tid = number(bytes, slash + 1, at);
       } else {
-        if (!isNumber(bytes, word, at)) return null;
+        if (!isId(bytes, word, at)) return null;
         tid = number(bytes, word, at);
       }
       at = skipBack(bytes, start, word);
@@ -336,7 +336,7 @@ class PerfScriptParser implements LineParser<Profile> {
     const commEnd = at;
     let vm = NO_NUMBER, vcpu = NO_NUMBER;
     if (commEnd - commStart > 3 && bytes[start] === 86 && bytes[start + 1] === 77 && bytes[start + 2] === COLON) {
-      const prefix = /^VM: *(\d+) +(?:VCPU:(\d+) *)?/.exec(bytes.toString("latin1", start, commEnd));
+      const prefix = /^VM: *(\d{1,9}) +(?:VCPU:(\d{1,9}) *)?/.exec(bytes.toString("latin1", start, commEnd));
       if (prefix) {
         commStart += prefix[0].length;
         vm = Number(prefix[1]);
@@ -491,6 +491,11 @@ function number(bytes: Buffer, start: number, end: number): number {
   let x = 0;
   for (let i = negative ? start + 1 : start; i < end; i++) x = x * 10 + bytes[i] - ZERO;
   return negative ? -x : x;
+}
+
+/** A pid or a CPU, that a column holds. Damaged text has longer ones. */
+function isId(bytes: Buffer, start: number, end: number): boolean {
+  return end - start < 12 && isNumber(bytes, start, end) && Math.abs(number(bytes, start, end)) < 0x80000000;
 }
 
 const MISC_LETTERS = new Set(Buffer.from("KUHGgMESp"));
