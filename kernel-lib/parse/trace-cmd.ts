@@ -85,7 +85,7 @@ const isBlank = (c: number) => c === SPACE || c === TAB;
 /** ns per unit of the last of that many decimals. */
 const FRACTION = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10, 1];
 // Damaged lines stay cheap: nothing below looks further than what a tool prints, however often a line seems to begin anew.
-const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100;
+const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100, MOST_PID = 0x7fffffff;
 /** What `lineTgid` says where there is no such column, and where it reads "(-----)". */
 const NO_TGID = -2, TGID_UNKNOWN = -1;
 
@@ -156,7 +156,7 @@ function traceParser(source: string): LineParser<Trace> {
     }
     let i = end, n = 0, scale = 1;
     while (i > start && isDigit(b[i - 1])) { n += (b[--i] - ZERO) * scale; scale *= 10; }
-    if (i === end || i === start || end - i > 10) return false;
+    if (i === end || i === start || end - i > 10 || n > MOST_PID) return false;
     linePid = n;
     commStart = start;
     if (b[i - 1] === DASH && i - 1 > start && b[i - 2] !== SPACE) { commEnd = i - 1; return true; }

@@ -72,6 +72,7 @@ class Frames {
       this.hidden = true;
       if (h.length < 8) return;
       this.skip = littleEndian(h, 4, 4);
+      this.carried = 0;
       this.head = [];
       return;
     }
