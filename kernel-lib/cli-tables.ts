@@ -23,7 +23,7 @@ async function read(path: string, formatName: string | undefined, say: (line: st
   for (let size = 0; size < HEAD;) {
     const { value, done } = await chunks.next();
     if (done) break;
-    head.push(value);
+    head.push(Buffer.from(value)); // a copy, since chunks are lent
     size += value.length;
   }
   const name = formatName ?? needFormat(Buffer.concat(head), opened.name);

@@ -1,4 +1,3 @@
-import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { createGunzip, gunzipSync } from "node:zlib";
 import * as zlib from "node:zlib";
@@ -18,8 +17,12 @@ export interface OpenedSource {
   size: number | null;
   /** Bytes taken from disk so far, for progress. */
   read: () => number;
+  /** Each is lent until the next is asked for. */
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
+
+/** Small enough to be in the processor's cache while it is parsed. */
+const PIECE = 1 << 19;
 
 type Packing = "plain" | "gzip" | "zstd";
 
@@ -62,14 +65,35 @@ export async function openSource(source: Source): Promise<OpenedSource> {
     } finally {
       await file.close();
     }
-    const stream = createReadStream(source, { highWaterMark: 1 << 20 });
-    return { name: source, size, read: () => read, chunks: unpacked(count(stream), source) };
+    return { name: source, size, read: () => read, chunks: unpacked(count(pieces(source)), source) };
   }
   if (source instanceof Uint8Array) {
     const plain = unpack(source);
     return { name: "bytes", size: plain.length, read: () => plain.length, chunks: [plain] };
   }
   return { name: "chunks", size: null, read: () => 0, chunks: unpacked(source, "chunks") };
+}
+
+/**
+ * A file piece by piece. Two buffers take turns, one being filled while the other is read: a stream of Node would make a new one
+ * for each piece, which costs a third of the time that it takes to parse them, and memory.
+ */
+async function* pieces(path: string): AsyncGenerator<Uint8Array> {
+  const file = await open(path, "r");
+  try {
+    let [buffer, other] = [Buffer.allocUnsafeSlow(PIECE), Buffer.allocUnsafeSlow(PIECE)];
+    let next = file.read(buffer, 0, PIECE);
+    for (;;) {
+      const { bytesRead } = await next;
+      if (bytesRead === 0) return;
+      next = file.read(other, 0, PIECE);
+      next.catch(() => {}); // told above, when its turn comes
+      yield buffer.subarray(0, bytesRead);
+      [buffer, other] = [other, buffer];
+    }
+  } finally {
+    await file.close();
+  }
 }
 
 /** Looks at the first four bytes, then hands the stream on, decompressed where it is packed. */
@@ -79,7 +103,7 @@ async function* unpacked(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array
   while (head.length < 4) {
     const next = await all.next();
     if (next.done) break;
-    head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+    head = Buffer.concat([head, next.value]);
   }
   const rest = (async function* () {
     if (head.length > 0) yield head;
@@ -101,7 +125,8 @@ async function* unpacked(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array
 async function* through(transform: NodeJS.ReadWriteStream & { destroy?: () => void }, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const pump = (async () => {
     for await (const chunk of chunks) {
-      if (!transform.write(chunk)) await new Promise<void>((resolve) => transform.once("drain", resolve));
+      if ((transform as { destroyed?: boolean }).destroyed) return;
+      await new Promise<void>((resolve) => { transform.write(chunk, () => resolve()); }); // the chunk is lent: not the next one before it is used
     }
     transform.end();
   })();
@@ -120,7 +145,7 @@ async function* zstd(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Arr
   const out: Uint8Array[] = [];
   const decompress = new ZstdDecompress((chunk) => { if (chunk.length > 0) out.push(chunk.slice()); });
   for await (const chunk of chunks) {
-    decompress.push(chunk);
+    decompress.push(new Uint8Array(chunk)); // a copy: it keeps what it cannot use yet, and the chunk is lent
     for (const piece of out.splice(0)) yield piece;
   }
   decompress.push(new Uint8Array(0), true);

@@ -12,7 +12,7 @@ export type LineKind = typeof ROW | typeof CONTINUATION | typeof HEADER | typeof
  * messages), or not understood. So no line can go uncounted.
  */
 export interface LineParser<T extends object> {
-  /** `bytes[start, end)` is the line, without its newline and carriage return. The bytes are lent: copy what you keep. */
+  /** `bytes[start, end)` is the line, without its newline and carriage return, one of which is at `bytes[end]`, always. The bytes are lent: copy what you keep. */
   line(bytes: Buffer, start: number, end: number): LineKind;
   /** The result, after the last line. */
   finish(): T;
@@ -80,6 +80,8 @@ export function setAccounting(result: object, value: Accounting): void {
   accountings.set(result, value);
 }
 
+const NEWLINE = Buffer.from("\n");
+
 /** Cuts chunks of bytes into lines, hands them to a parser and counts what it says. */
 class LineFeeder<T extends object> {
   private held: Buffer[] = [];
@@ -100,10 +102,10 @@ class LineFeeder<T extends object> {
         this.held.push(Buffer.from(bytes)); // a copy: the chunk's memory is the caller's
         return;
       }
-      this.held.push(bytes.subarray(0, newline));
+      this.held.push(bytes.subarray(0, newline + 1));
       const line = Buffer.concat(this.held);
       this.held = [];
-      this.one(line, 0, line.length);
+      this.one(line, 0, line.length - 1);
       start = newline + 1;
     }
     for (;;) {
@@ -141,9 +143,9 @@ class LineFeeder<T extends object> {
 
   finish(): T {
     if (this.held.length > 0) {
-      const line = Buffer.concat(this.held);
+      const line = Buffer.concat([...this.held, NEWLINE]);
       this.held = [];
-      this.one(line, 0, line.length);
+      this.one(line, 0, line.length - 1);
     }
     const { count } = this;
     if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
@@ -154,6 +156,15 @@ class LineFeeder<T extends object> {
     setAccounting(result, count);
     return result;
   }
+}
+
+/** One of each format stays, as V8 drops what it compiled for a class with its last object. */
+const kept = new Map<string, LineFeeder<object>>();
+
+function newFeeder<T extends object, O extends ParseOptions>(format: Format<T, O>, options: O, name: string): LineFeeder<T> {
+  const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), format.name, source);
+  if (!kept.has(format.name)) kept.set(format.name, make("text"));
+  return make(name);
 }
 
 let recognise: ((text: string) => string | null) | null = null;
@@ -171,7 +182,7 @@ function looksLike(count: Accounting): string {
 /** Text in one piece → a format's result. The body of every `from…` function. */
 export function parseText<T extends object, O extends ParseOptions>(input: string | Uint8Array, format: Format<T, O>, options: O): T {
   const name = options.name ?? "text";
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
+  const feeder = newFeeder(format, options, name);
   feeder.feed(typeof input === "string" ? Buffer.from(input, "utf8") : unpack(input, name));
   return feeder.finish();
 }
@@ -180,7 +191,7 @@ export function parseText<T extends object, O extends ParseOptions>(input: strin
 export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O): Promise<T> {
   const opened = await openSource(source);
   const name = options.name ?? opened.name;
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
+  const feeder = newFeeder(format, options, name);
   const progress = options.quiet ? null : startProgress(name, opened.size);
   try {
     for await (const chunk of opened.chunks) {
