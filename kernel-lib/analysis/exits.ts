@@ -66,7 +66,6 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
   const { raw } = trace;
   const { ts, cpu, pid, slot } = raw;
   const eventCodes = raw.event.codes;
-  const kinds = kindsOf(trace, (event) => KINDS[event] ?? 0);
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
 
   const prevPid = numbersOf(trace, "sched_switch", "prev_pid"), nextPid = numbersOf(trace, "sched_switch", "next_pid");
@@ -78,6 +77,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
   const unsatisfied = mmioKind?.values.indexOf("unsatisfied-read") ?? -1;
   const mmioGpa = numbersOf(trace, "kvm_mmio", "gpa");
   const switches = prevPid !== null && nextPid !== null && prevState !== null;
+  const kinds = kindsOf(trace, (event) => (event === "sched_switch" && !switches ? 0 : KINDS[event] ?? 0));
 
   let count = 0;
   for (let i = 0; i < raw.length; i++) if (kinds[eventCodes[i]] === EXIT && (sideCodes === null || sideCodes[i] === side)) count++;
@@ -219,7 +219,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
         break;
       }
       case WOKEN: {
-        const target = threads.of(awakened![slot[i]]);
+        const target = threads.of(awakened?.[slot[i]] ?? -1);
         if (target >= 0 && doing[target] === ON_CPU) wokenOnCpu[target] = 0; // it took effect before the thread left its CPU
         break;
       }

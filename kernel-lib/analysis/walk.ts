@@ -65,25 +65,33 @@ export function columnReader(table: ColumnTable): (name: string) => (row: number
   };
 }
 
+/** The kernel gives thread ids below this (PID_MAX_LIMIT, include/linux/threads.h). A damaged text may name any number. */
+const MOST_TIDS = 1 << 22;
+
 /** Thread ids → 0, 1, 2 …, for all threads that some columns name. */
 export class Threads {
   private readonly index: Int32Array;
+  private readonly impossible = new Map<number, number>();
   readonly tids: number[] = [];
   constructor(columns: (ArrayLike<number> | null)[]) {
     let max = 0;
     for (const list of columns) if (list) for (let i = 0; i < list.length; i++) if (list[i] > max) max = list[i];
-    this.index = new Int32Array(max + 1).fill(-1);
+    this.index = new Int32Array(Math.min(max + 1, MOST_TIDS)).fill(-1);
     for (const list of columns) {
       if (!list) continue;
       for (let i = 0; i < list.length; i++) {
         const tid = list[i];
-        if (tid >= 0 && this.index[tid] < 0) this.index[tid] = this.tids.push(tid) - 1;
+        if (!(tid >= 0) || this.of(tid) >= 0) continue;
+        const index = this.tids.push(tid) - 1;
+        if (tid < this.index.length) this.index[tid] = index;
+        else this.impossible.set(tid, index);
       }
     }
   }
   /** A thread's index; -1 for what is no thread of the trace. */
   of(tid: number): number {
-    return tid >= 0 && tid < this.index.length ? this.index[tid] : -1;
+    if (tid >= 0 && tid < this.index.length) return this.index[tid];
+    return this.impossible.get(tid) ?? -1;
   }
   get size(): number { return this.tids.length; }
 }

@@ -1,11 +1,12 @@
 import type { ColumnTable } from "arquero";
 import type { Source } from "../source/bytes.js";
 import { Dictionary, DictionaryColumn, makeTable, newCodes, NullableColumn, tableOf, type Codes, type Column, type ColumnSpec, type Columns, type Words } from "../source/columns.js";
-import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions } from "../source/lines.js";
+import { HEADER, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type ParseOptions } from "../source/lines.js";
 import { MissingEventError } from "../errors.js";
+import { loadCached, type CachedLoadOptions } from "../store/cache.js";
 import type { Trace } from "../trace.js";
 import { eventFormats } from "./events.js";
-import { EventDecoder } from "./event-decoder.js";
+import { EventDecoder, type EventFields } from "./event-decoder.js";
 import { fieldsOfInfo } from "./event-info.js";
 import { LineReader, NO_TGID, TGID_UNKNOWN } from "./trace-line.js";
 
@@ -28,9 +29,9 @@ export function fromTraceCmd(input: string | Uint8Array, options: ParseOptions =
   return parseText(input, traceCmd, options);
 }
 
-/** The same from a file (plain, .gz, .zst), bytes or chunks. */
-export function loadTraceCmd(source: Source, options: LoadOptions = {}): Promise<Trace> {
-  return loadText(source, traceCmd, options);
+/** The same from a file (plain, .gz, .zst), bytes or chunks; with `cache`, the second time from what was kept beside the file. */
+export function loadTraceCmd(source: Source, options: CachedLoadOptions = {}): Promise<Trace> {
+  return loadCached(source, traceCmd, { apart: tracePartsOf, together: (parts: TraceParts, name) => traceOf({ ...parts, source: name }) }, options);
 }
 
 const base = {
@@ -61,6 +62,12 @@ export const lostColumns = {
   to: { type: "number", unit: "ns", meaning: "Time of that CPU's next event.", null: "there is none" },
   position: { type: "number", unit: null, meaning: "Number of events that stand before it in the text, its index among them." },
   side: { type: "string", unit: null, meaning: "Which file of a merged report it came from.", null: "the report is of one file" },
+} as const satisfies Columns;
+
+export const sidesColumns = {
+  side: { type: "string", unit: null, meaning: "Name of the file of a merged report, or of the trace joined." },
+  cpus: { type: "number", unit: "count", meaning: "Number of CPUs of that machine: as its recorder names it, else 1 + the highest seen." },
+  events: { type: "number", unit: "count", meaning: "Events that came from it." },
 } as const satisfies Columns;
 
 /** Lines without data: of trace-cmd and the kernel; libtraceevent's complaints about formats that it cannot print; the end of a report with -w. */
@@ -94,6 +101,7 @@ class TraceParser implements LineParser<Trace> {
   private filled = 0;
   private readonly flagWords = new Dictionary();
   private cpus = 0;
+  private readonly sideCpus: number[] = [];
   private readonly lost: Lost[] = [];
   private viewed: Uint8Array | null = null;
   private view = new DataView(new ArrayBuffer(0));
@@ -118,7 +126,10 @@ class TraceParser implements LineParser<Trace> {
     block.slot[row] = decoder.count;
     decoder.decode(b, view, reader.info, reader.at, end);
     if (reader.flagEnd > 0) (block.flags ??= nulls())[row] = this.flagWords.intern(b, reader.flagStart, reader.flagEnd);
-    if (reader.side >= 0) (block.side ??= nulls())[row] = reader.side;
+    if (reader.side >= 0) {
+      (block.side ??= nulls())[row] = reader.side;
+      if (reader.cpu >= this.sideCpus[reader.side]) this.sideCpus[reader.side] = reader.cpu + 1;
+    }
     if (reader.tgid !== NO_TGID) (block.tgid ??= nulls())[row] = reader.tgid === TGID_UNKNOWN ? -1 : reader.tgid;
     return ROW;
   }
@@ -142,7 +153,12 @@ class TraceParser implements LineParser<Trace> {
     }
     if ((m = /^(?:(.+): *)?cpus=(\d{1,4})$/.exec(line))) {
       this.cpus = Math.max(this.cpus, Number(m[2]));
-      return m[1] && !this.reader.addSide(Buffer.from(m[1], "latin1")) ? UNKNOWN : HEADER;
+      if (m[1]) {
+        const s = this.reader.addSide(Buffer.from(m[1], "latin1"));
+        if (s < 0) return UNKNOWN;
+        this.sideCpus[s] ??= Number(m[2]);
+      }
+      return HEADER;
     }
     return HEADINGS.test(line) ? HEADER : UNKNOWN;
   }
@@ -154,12 +170,13 @@ class TraceParser implements LineParser<Trace> {
     const side = strings(this.join("side", newCodes(length, sideNames.length)), sideNames);
     const tgid = this.join("tgid", new Int32Array(length));
     surroundLost(lost, ts, cpu, side?.codes ?? null);
-    return makeTrace({
+    return traceOf({
       source, length, ts, cpu, side, pid: this.join("pid", new Int32Array(length))!, slot: this.join("slot", new Int32Array(length))!,
       comm: strings(this.join("comm", newCodes(length, reader.comms.size)), reader.comms)!, event: strings(this.join("event", newCodes(length, reader.events.size)), reader.events)!,
       flags: strings(this.join("flags", newCodes(length, this.flagWords.size)), this.flagWords),
       tgid: tgid?.includes(-1) ? new NullableColumn(Float64Array.from(tgid, (x) => (x < 0 ? NaN : x))) : tgid,
-      decoders: this.decoders, cpus,
+      own: this.decoders.map((decoder) => ({ count: decoder.count, known: decoder.known, fields: decoder.finish() })),
+      undecoded: this.decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0), cpus, sides: sideNames.length > 0 ? sideNames.map((name, s) => ({ side: name, cpus: this.sideCpus[s] })) : null,
       lost: tableOf(lostColumns, lost.map(({ sideCode, ...gap }) => ({ ...gap, side: sideNames[sideCode] ?? null }))),
     });
   }
@@ -197,34 +214,65 @@ function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Cod
   }
 }
 
-interface Parts {
+/** What all traces are made of; columns of all events, in the order of the text. */
+interface SharedParts {
   source: string; length: number; ts: Float64Array; cpu: Int16Array; pid: Int32Array; comm: DictionaryColumn; event: DictionaryColumn; slot: Int32Array;
-  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null; decoders: EventDecoder[]; lost: ColumnTable; cpus: number;
+  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null;
+  undecoded: number; lost: ColumnTable; cpus: number; sides: { side: string; cpus: number }[] | null;
 }
 
-function makeTrace(parts: Parts): Trace {
-  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, decoders, lost, cpus } = parts;
+/** Parts that are plain values, columns and one table. `own` holds for each code of `event` that event's own columns. */
+export interface TraceParts extends SharedParts {
+  /** known: its columns are made already; else they are read from its info when asked for. */
+  own: { count: number; known: boolean; fields: EventFields }[];
+}
+
+/** Parts whose events' own columns are made when somebody asks for them. */
+export interface LazyTraceParts extends SharedParts {
+  /** An event's own columns, by its code. */
+  own: (code: number) => EventFields;
+  /** What of an event's text its columns do not say, by its code. */
+  infos: (Column<string | null> | null)[];
+}
+
+const partsOf = new WeakMap<Trace, TraceParts>();
+
+/** What a trace that `traceOf` made is made of; null of others. */
+export const tracePartsOf = (trace: Trace): TraceParts | null => partsOf.get(trace) ?? null;
+
+/** Makes a trace of its parts. For what reads traces. */
+export function traceOf(parts: TraceParts): Trace {
+  const { own } = parts, fields = own.map((one) => one.fields);
+  // What an event's text says is asked of it when somebody wants to know.
+  const ofCode = (code: number): EventFields => (fields[code] = fields[code].info && !own[code].known ? fieldsOfInfo(parts.event.words.get(code), fields[code].info!) : fields[code]);
+  const trace = makeTrace({ ...parts, own: ofCode, infos: own.map((one) => one.fields.info) });
+  partsOf.set(trace, parts);
+  return trace;
+}
+
+/** Makes a trace of its parts. For what puts traces together. */
+export function makeTrace(parts: LazyTraceParts): Trace {
+  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, lost, cpus } = parts;
   const codeOf = new Map(event.values.map((name, code) => [name, code]));
-  const counts = decoders.map((decoder) => decoder.count);
-  const known = decoders.map((decoder) => decoder.known);
-  const fields = decoders.map((decoder) => decoder.finish());
+  const counts = new Int32Array(event.values.length);
+  for (let i = 0; i < length; i++) counts[event.codes[i]]++;
   const tables = new Map<string, ColumnTable>();
   const eventNames = event.values.map((name, code) => ({ name, n: counts[code] })).sort((a, b) => b.n - a.n).map(({ name }) => name);
   let all: ColumnTable | null = null;
   const fieldsOf = (name: string) => {
     const code = codeOf.get(name);
-    if (code === undefined) return null;
-    return (fields[code] = fields[code].info && !known[code] ? fieldsOfInfo(name, fields[code].info!) : fields[code]);
+    return code === undefined ? null : parts.own(code);
   };
   const trace: Trace = {
     source,
     eventNames,
     lost,
     cpus,
-    undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0),
+    sides: parts.sides && tableOf(sidesColumns, parts.sides.map(({ side: name, cpus: n }) => ({ side: name, cpus: n, events: countOf(side, name) }))),
+    undecoded: parts.undecoded,
     get events() {
       if (all) return all;
-      const info = infoColumn(event, slot, fields.map((own) => own.info));
+      const info = infoColumn(event, slot, parts.infos);
       const columns: Columns = { ...traceEventColumns, ...(side ? sideColumn : {}), ...(flags ? flagsColumn : {}), ...(tgid ? tgidColumn : {}), ...(info ? { info: infoSpec } : {}) };
       return (all = makeTable(columns, { ts, cpu, pid, comm, event, ...(side ? { side } : {}), ...(flags ? { flags } : {}), ...(tgid ? { tgid } : {}), ...(info ? { info } : {}) }));
     },
@@ -258,8 +306,15 @@ function makeTrace(parts: Parts): Trace {
   return trace;
 }
 
+function countOf(side: DictionaryColumn | null, name: string): number {
+  let n = 0;
+  const code = side ? side.values.indexOf(name) : -1;
+  if (side) for (const c of side.codes) if (c === code) n++;
+  return n;
+}
+
 /** Texts of the events whose columns do not say it all, by their place among all events; null where there are none. Read from the events' own columns, to cost no memory. */
-function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (DictionaryColumn | null)[]): Column<string | null> | null {
+function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (Column<string | null> | null)[]): Column<string | null> | null {
   if (infos.every((info) => info === null)) return null;
   const at = (row: number) => infos[event.codes[row]]?.at(slot[row]) ?? null;
   return {

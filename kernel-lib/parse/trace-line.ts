@@ -73,13 +73,12 @@ export class LineReader {
 
   get sideNames(): string[] { return this.sides.map((name) => name.toString()); }
 
-  /** False where there are too many. */
-  addSide(name: Buffer): boolean {
-    if (this.sides.some((s) => s.equals(name))) return true;
-    if (this.sides.length === MOST_SIDES) return false;
-    this.sides.push(name);
+  /** Its number; -1 where there are too many. */
+  addSide(name: Buffer): number {
+    const known = this.sides.findIndex((s) => s.equals(name));
+    if (known >= 0 || this.sides.length === MOST_SIDES) return known;
     this.heads.forget();
-    return true;
+    return this.sides.push(name) - 1;
   }
 
   /** Whether `b[start, end)` is an event. */
