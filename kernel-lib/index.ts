@@ -46,11 +46,13 @@ export { virtioDevices, type VirtioOptions, type VirtioMmioBoard, type VirtioMmi
 export { virtioKicks, type VirtioKicksOptions } from "./analysis/kicks.js";
 export { kickStages, kickSpans } from "./analysis/kick-stages.js";
 export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStatesOptions } from "./analysis/vcpu-states.js";
-export { kickSequence, type KickRow } from "./analysis/kick-sequence.js";
+export { kickSequence, type KickRow, type KickSequenceOptions } from "./analysis/kick-sequence.js";
 
 // Host and guest on one clock.
 export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
 export { joinTraces, type HostAndGuest, type JoinOptions } from "./analysis/join.js";
+export { guestCpus, guestDevices, type GuestDevicesOptions } from "./analysis/guest-devices.js";
+export { packetPath, packetStages, type PacketPathOptions } from "./analysis/packets.js";
 
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";

@@ -23,6 +23,8 @@ import { virtioKicksColumns } from "./analysis/kicks.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
 import { clockCpusColumns } from "./analysis/clocks.js";
+import { guestDevicesColumns } from "./analysis/guest-devices.js";
+import { packetPathColumns } from "./analysis/packets.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
 import { overviewColumns } from "./study.js";
 
@@ -74,6 +76,8 @@ export const schema: Record<string, Columns> = {
   "kick spans": kickSpansColumns,
   "kick sequence": kickSequenceColumns,
   "clocks": clockCpusColumns,
+  "guest devices": guestDevicesColumns,
+  "packet path": packetPathColumns,
   "overview": overviewColumns,
   "idle rules": idleRuleColumns,
   "idle audit": idleAuditColumns,
