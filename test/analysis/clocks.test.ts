@@ -109,6 +109,7 @@ describe("alignClocks", () => {
     expect(() => kl.alignClocks(virtio.host, virtio.guest, { offset: { 0: 5 } })).toThrow(/names no CPU 1/);
     expect(() => kl.alignClocks(virtio.host, virtio.guest, { offset: NaN })).toThrow(kl.OptionError);
     expect(() => kl.alignClocks(virtio.host, virtio.guest, { scale: 1000 })).toThrow(/scale is 1000/);
+    expect(() => kl.alignClocks(virtio.host, virtio.guest, { threads: { 0: 1 } })).toThrow(/thread 1 is the guest's CPU 0, yet it enters no guest; those that do: 52/);
     expect(() => kl.alignClocks(virtio.host, virtio.guest, { within: -1 })).toThrow(/within is -1/);
   });
 

@@ -56,7 +56,7 @@ describe.each(["virtio", "vhost"] as const)("joinTraces of the %s recording, lef
     expect(rowsOf(whole.sides!).map(({ cpus, events }) => [cpus, events])).toEqual(rowsOf(joined.sides!).map(({ cpus, events }) => [cpus, events]));
     expect(joined.cpus).toBe(4);
     expect(kl.accounting(joined).lines).toBe(kl.accounting(both.host).lines + kl.accounting(both.guest).lines);
-    expect((await kl.bundleOf(joined))!["text/plain"]).toMatch(/CPUs +host 4, guest 2/);
+    expect((await kl.bundleOf(joined))!.data["text/plain"]).toMatch(/CPUs +host 4, guest 2/);
   });
 
   it("puts the guest's events into guest mode by default, from two texts or from the merged one", () => {
@@ -98,10 +98,10 @@ describe("joinTraces", () => {
         for (const cpu of [0, 1, 2]) {
           const move = side === "host" ? 0 : [a, b, 0][cpu] * 1000;
           const inText: string[] = [], inJoined: string[] = [];
-          const before = (trace: kl.Trace, rows: number[], gap: number): string => `lost after ${rows.filter((row) => row < gap).length} of ${rows.length}`;
+          const before = (rows: number[], gap: number): string => `lost after ${rows.filter((row) => row < gap).length} of ${rows.length}`;
           const ownRows = Array.from({ length: own.raw.length }, (_, i) => i).filter((i) => own.raw.cpu[i] === cpu), joinedRows = Array.from({ length: joined.raw.length }, (_, i) => i).filter((i) => joined.raw.side!.at(i) === side && joined.raw.cpu[i] === cpu);
-          for (const gap of rowsOf(own.lost).filter((one) => one.cpu === cpu)) inText.push(`${before(own, ownRows, gap.position)} ${gap.count} ${gap.from === null ? null : gap.from + move} ${gap.to === null ? null : gap.to + move}`);
-          for (const gap of lost.filter((one) => one.cpu === cpu && one.side === side)) inJoined.push(`${before(joined, joinedRows, gap.position)} ${gap.count} ${gap.from} ${gap.to}`);
+          for (const gap of rowsOf(own.lost).filter((one) => one.cpu === cpu)) inText.push(`${before(ownRows, gap.position)} ${gap.count} ${gap.from === null ? null : gap.from + move} ${gap.to === null ? null : gap.to + move}`);
+          for (const gap of lost.filter((one) => one.cpu === cpu && one.side === side)) inJoined.push(`${before(joinedRows, gap.position)} ${gap.count} ${gap.from} ${gap.to}`);
           expect(inJoined).toEqual(inText);
           expect(joinedRows.map((i) => `${joined.raw.event.at(i)} ${joined.raw.ts[i]}`)).toEqual(ownRows.map((i) => `${own.raw.event.at(i)} ${own.raw.ts[i] + move}`));
         }
