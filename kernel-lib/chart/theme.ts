@@ -75,10 +75,12 @@ export const reasonColours: Record<string, string> = {
 export const stageColours: Record<string, string> = {
   "kvm_exit → kick": "#c9b7dd", "kick → wake": "#8866aa", "wake → back end runs": "#d55e00", "back end runs → tun_get_user": "#f0a35e", "tun_get_user → interrupt": "#e9cf6b",
   "interrupt → vCPU woken or out": "#7fb58a", "vCPU woken or out → kvm_entry": "#00795a", "kvm_entry → InterruptStatus read": "#6fb1dd", "InterruptStatus read → acknowledge": "#0072b2",
+  // Of a packet.
+  "net_dev_start_xmit → tun_get_user": "#e8833a", "interrupt → irq_handler_entry": "#1f8f6d", "irq_handler_entry → NET_RX softirq": "#8cc4ea",
 };
 
 /** What a thread does in a sequence chart. */
-export const spanColours: Record<string, string> = { "runs on the host": "#e3a7b6", "in the guest": "#8bd0b5", "asleep": "#e6e6e6" };
+export const spanColours: Record<string, string> = { "runs on the host": "#e3a7b6", "in the guest": "#8bd0b5", "asleep": "#e6e6e6", "function of the guest": "#cfe3f7" };
 
 /** A vCPU's states over time. */
 export const stateColours: Record<string, string> = {
