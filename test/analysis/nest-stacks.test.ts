@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { table } from "arquero";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { describe as describeTable, excludeIdle, fromPerfScript, loadPerfScript, mergeStacks, nestStacks, nestVcpus, nestWeights, notAttributed, OptionError, type NestOptions } from "kernel-lib";
+import { describe as describeTable, excludeIdle, fromPerfScript, loadPerfScript, loadTraceCmd, mergeStacks, nestStacks, nestVcpus, nestWeights, notAttributed, OptionError, vcpuThreads, type NestOptions } from "kernel-lib";
 import { CAPTURE, DATA } from "../peer.js";
 
 interface Sample { comm: string; tid: number; cpu: number; /** ms */ at: number; /** ms */ weight: number; frames?: string[] }
@@ -188,6 +188,9 @@ describe("on recordings", () => {
   it.each([["icount-virtio", 194, 195], ["icount-vhost", 196, 197]])("%s: what counters lack on the vCPUs' CPUs is guest time, and all of it adds up to the time of four CPUs", async (mode, first, second) => {
     const profiles = { host: await load(mode, "perf-script-host-guestmount.txt.gz"), guest: await load(mode, "perf-script-guest.txt.gz") };
     const rows = weights(profiles), all = rows.at(-1);
+    // A trace of the same boot names them by its events.
+    const traced = vcpuThreads({ trace: await loadTraceCmd(join(DATA, "capture", mode, "trace-cmd.nsec.txt.gz"), { quiet: true }), rows: profiles.host.samples });
+    expect(nestVcpus(profiles).select("vcpu", "tid", "comm").objects()).toEqual(nestVcpus(profiles, traced).select("vcpu", "tid", "comm").objects());
     expect(rows.map(({ part, tid }) => ({ part, tid }))).toEqual([{ part: "vCPU 0", tid: first }, { part: "vCPU 1", tid: second }, { part: "other threads", tid: null }, { part: "all", tid: null }]);
     // Each CPU from its first to its last sample: idle, busy, or in guest mode.
     const ends = new Map<number, [number, number]>(), { ts, cpu } = profiles.host.raw;

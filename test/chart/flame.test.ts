@@ -71,6 +71,22 @@ describe("flameGraph", () => {
     expect(new Set(merged.filter(({ name, depth }) => depth === 1 && name.startsWith("<guest>")).map(({ kind }) => kind))).toEqual(new Set(["guest"]));
     expect(merged.find(({ name }) => name === "tun_get_user")?.kind).toBe("kernel");
   });
+  it("colours a guest inside its vCPU's thread from its process on, and guest mode that nothing fills in a colour of its own", () => {
+    const chart = flameGraph(folded(`
+qemu;vCPU 0;<guest>iperf3;main;el0_svc;tun_get_user 50
+qemu;vCPU 0;<guest>swapper;do_idle;arch_cpu_idle 10
+qemu;vCPU 0;[guest mode, no guest sample] 20
+qemu;vCPU 0;[in KVM_RUN, no stack] 10
+qemu;vCPU 0;kvm_cpu_exec;el0_svc 5
+[guest mode, vCPU not known] 5`));
+    const kinds = Object.fromEntries(framesOf(chart).map(({ name, depth, kind }) => [`${depth} ${name}`, kind]));
+    expect(kinds).toEqual({
+      "0 all": "all", "1 qemu": "QEMU", "2 vCPU 0": "QEMU", "3 <guest>iperf3": "guest", "4 main": "guest", "5 el0_svc": "guest", "6 tun_get_user": "guest", "3 <guest>swapper": "guest", "4 do_idle": "idle", "5 arch_cpu_idle": "idle",
+      "3 [guest mode, no guest sample]": "unattributed", "3 [in KVM_RUN, no stack]": "kernel", "3 kvm_cpu_exec": "user", "4 el0_svc": "kernel", "1 [guest mode, vCPU not known]": "unattributed",
+    });
+    expect(colourOf(chart, "unattributed")).toBe(frameColours.unattributed);
+    expect(new Set(Object.values(frameColours)).size).toBe(Object.keys(frameColours).length);
+  });
   it("takes marks of the kernel from folding where there are some", () => {
     const frames = framesOf(flameGraph(folded("app;main;helper_[k];main 3")));
     expect(frames.map(({ name, kind }) => [name, kind])).toEqual([["all", "all"], ["app", "process"], ["main", "user"], ["helper", "kernel"], ["main", "user"]]);
