@@ -83,8 +83,15 @@ export function diffFlameGraph(diff: ColumnTable, options: DiffFlameGraphOptions
   ], values, options, {
     field: "change", type: "quantitative",
     scale: { domain: [-most, 0, most], range: ["#5b9bd5", changeColours.same, "#ee7b51"] },
-    legend: { type: "gradient", title: `less in ${names[1]}  ◂  change (% of all)  ▸  more`, gradientLength: 220, gradientThickness: 10, titleFontWeight: "normal", titleFontSize: 11, titleLimit: 400, tickCount: 5 },
+    legend: { type: "gradient", title: `less in ${names[1]}  ◂  change (% of all)  ▸  more`, gradientLength: 220, gradientThickness: 10, titleFontWeight: "normal", titleFontSize: 11, titleLimit: 400, values: legendTicks(most) },
   }, [{ field: "a", title: "a" }, { field: "b", title: "b" }, { field: "delta", title: "change" }, { field: "ratio", title: "ratio" }].map((tip) => ({ ...tip, title: tip.field === "a" ? names[0] : tip.field === "b" ? names[1] : tip.title })));
+}
+
+/** Five labels of a scale from −most to most, clear of its ends, where they would leave the picture. */
+function legendTicks(most: number): number[] {
+  const room = 0.425 * most, power = 10 ** Math.floor(Math.log10(room));
+  const step = Number(([5, 2, 1].find((digit) => digit * power <= room)! * power).toPrecision(1));
+  return [-2 * step, -step, 0, step, 2 * step];
 }
 
 /** Frames and their layout as a specification. All text from the input is in the data; expressions read it as data. */

@@ -173,11 +173,14 @@ export function themed(title: string, subtitle: (string | null | undefined | fal
 
 const plain = (text: string): string => visible(text.replace(/\s+/g, " ")).trim();
 
+/** A blank, but not that between a number and its unit. */
+const BREAK = / (?!(?:%|[GMkT] |(?:s|ms|µs|ns|min|h|[kMG]i?B|[kMG]?bit\/s|events|samples|points)(?![\w/])))|(?<!\d) /;
+
 /** Lines that fit into a notebook's column, broken at blanks; a word that is longer is cut. */
 function wrap(text: string, width: (text: string) => number, room = WIDTH - 20): string[] {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
+  for (const word of text.split(BREAK)) {
     if (line !== "" && width(`${line} ${word}`) > room) {
       lines.push(line);
       line = "";

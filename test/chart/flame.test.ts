@@ -163,6 +163,16 @@ qemu;vCPU 0;kvm_cpu_exec;el0_svc 5
       expect(domain).toEqual([-30, 0, 30]);
       expect(new Set(range).size).toBe(3);
     });
+    it("labels its legend clear of the edges", () => {
+      for (const change of [1, 3, 10.5, 21, 50, 99, 0.07]) {
+        const { scale: { domain }, legend } = diffFlameGraph(from([{ stack: "a", a: 0, b: change }, { stack: "b", a: change, b: 0 }, { stack: "c", a: 100 - change, b: 100 - change }])).layer[0].encoding.color;
+        const values = legend.values as number[];
+        expect(values.length).toBeGreaterThanOrEqual(3);
+        expect(values).toContain(0);
+        expect(Math.max(...values.map(Math.abs))).toBeLessThan(0.86 * domain[2]);
+        expect(Math.max(...values)).toBeGreaterThan(0.3 * domain[2]);
+      }
+    });
     it("is as wide as a where widthOf says so, the colours still those of the change to b", () => {
       const frames = framesOf(diffFlameGraph(diffStacks(before, after), { widthOf: "a" }));
       expect(Object.fromEntries(frames.map((frame) => [frame.name, [Math.round(100 * (frame.x1 - frame.x0)), frame.change]])))
