@@ -54,6 +54,23 @@ describe("nestStacks", () => {
     expect(stacks(both(host, guest))).toEqual({ "swapper;do_work": 310e6, ":11;vCPU 0;[in KVM_RUN, no stack]": 116e6, ":11;vCPU 0;<guest>iperf3;do_work": 174e6 });
   });
 
+  it("does not take what a real CPU's counter lacks in idle for the guest's, and says that the guest may be left out", () => {
+    const host = [...every(30, { comm: "swapper", tid: 0, cpu: 9 }, { weight: 1 }), ...every(30, { comm: ":11", tid: 11, cpu: 0, frames: [] }, { weight: 4 })];
+    const rows = weights(both(host, every(30, { comm: "iperf3", tid: 5, cpu: 0 })));
+    expect(rows.at(-1)).toMatchObject({ host: 150e6, guestMode: 120e6, after: 150e6, how: expect.stringMatching(/idle CPUs count 10 % of the time at most.*counted 40 % of it: if the recording leaves guests out.*guestTime is needed/) });
+  });
+
+  it("believes the header that perf script --header prints", () => {
+    const header = (attributes: string, event = "cycles") => `# event : name = ${event}, , type = 1, freq = 1, ${attributes}sample_id_all = 1\n# event : name = dummy:HG, , type = 1\n#\n`;
+    const real = [...every(30, { comm: "swapper", tid: 0, cpu: 9 }, { weight: 1 }), ...every(30, { comm: ":11", tid: 11, cpu: 0, frames: [] }, { weight: 4 })], emulated = [...IDLE, ...real.slice(30)];
+    const guest = fromPerfScript(clock(every(30, { comm: "iperf3", tid: 5, cpu: 0 })));
+    const all = (text: string) => weights({ host: fromPerfScript(text), guest }).at(-1);
+    expect(() => all(header("exclude_guest = 1, ") + clock(real, "cycles"))).toThrow(/leaves guests out.*vcpuStates\(trace\)/);
+    expect(all(header("exclude_guest = 1, ") + clock(emulated, "cycles"))).toMatchObject({ guestMode: 174e6, how: expect.stringContaining("leaves guests out, as its header says") });
+    expect(all(header("") + clock(emulated, "cycles"))).toMatchObject({ guestMode: 120e6, how: expect.stringContaining("counts while guests run, as its header says") });
+    expect(all(header("exclude_guest = 1, ", "cpu-clock:pppH") + clock(emulated))).toMatchObject({ guestMode: 120e6, how: expect.stringContaining("a clock goes on while guests run") });
+  });
+
   it("takes the guest time of a table of states", () => {
     const host = [...IDLE, ...every(30, { comm: "qemu", tid: 11, cpu: 0, frames: KVM_RUN }, { weight: 3 })], guest = every(30, { comm: "iperf3", tid: 5, cpu: 0 });
     const states = table({ start: [0, 100e6, 150e6, 0], dur: [100e6, 50e6, 300e6, 20e6], pid: [11, 11, 11, 99], state: ["guest", "KVM", "guest", "guest"] });
@@ -211,7 +228,7 @@ describe("on recordings", () => {
     const host = await load("virtio", "perf-script-kvm.txt.gz");
     const rows = weights({ host });
     expect(rows.map(({ part, tid }) => ({ part, tid }))).toMatchObject([696, 697, 698, 699].map((tid) => ({ tid })).concat([{ tid: null }, { tid: null }] as never));
-    expect(rows.at(-1)).toMatchObject({ notAttributed: 0, how: expect.stringContaining("the counter goes on while vCPU threads run") });
+    expect(rows.at(-1)).toMatchObject({ notAttributed: 0, how: expect.stringContaining("counters go on while vCPU threads run") });
     expect(rows.at(-1).after).toBe(rows.at(-1).host);
     const guests = (nestStacks({ host }).objects() as any[]).filter((row) => row.side === "guest");
     expect(guests.every((row) => /^qemu-system-aar;vCPU thread 69[6-9];<guest>(;|$)/.test(row.stack))).toBe(true);
