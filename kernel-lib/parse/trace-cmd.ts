@@ -5,7 +5,7 @@ import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LineKind, 
 import { MissingEventError } from "../errors.js";
 import type { Trace } from "../trace.js";
 import { eventFormats } from "./events.js";
-import { CodeColumn, decoderOf, Numbers, type Decoder } from "./event-decoder.js";
+import { CodeColumn, decoderOf, Numbers, type Decoder, type EventFields } from "./event-decoder.js";
 import { fieldsOfInfo } from "./event-info.js";
 
 // trace-cmd record -e kvm -e sched -e kprobes:kp_tun_get_user -- CMD; trace-cmd report
@@ -65,6 +65,12 @@ export const lostColumns = {
   side: { type: "string", unit: null, meaning: "Which file of a merged report it came from.", null: "the report is of one file" },
 } as const satisfies Columns;
 
+export const sidesColumns = {
+  side: { type: "string", unit: null, meaning: "Name of the file of a merged report, or of the trace joined." },
+  cpus: { type: "number", unit: "count", meaning: "Number of CPUs of that machine: as its recorder names it, else 1 + the highest seen." },
+  events: { type: "number", unit: "count", meaning: "Events that came from it." },
+} as const satisfies Columns;
+
 /** Lines without data: of trace-cmd and the kernel; libtraceevent's complaints about formats that it cannot print; the end of a report with -w. */
 const HEADINGS = new RegExp([
   String.raw`^#`, String.raw`^version = \d+$`, String.raw`^CPU \d+ is empty$`, String.raw`^CPU:\d+ \[SUBBUFFER START\]$`,
@@ -94,6 +100,7 @@ function traceParser(source: string): LineParser<Trace> {
   let anyTgid = false;
   let cpus = 0;
   const sides: Buffer[] = []; // names of the files of a merged report, from their "NAME: cpus=4" lines
+  const sideCpus: number[] = [];
   const lost: Lost[] = [];
 
   // What the head of the line at hand says.
@@ -304,6 +311,7 @@ function traceParser(source: string): LineParser<Trace> {
         if (!sides.some((s) => s.equals(name))) {
           if (sides.length === MOST_SIDES) return UNKNOWN;
           sides.push(name);
+          sideCpus.push(Number(m[2]));
           recentLength.fill(0);
         }
       }
@@ -331,6 +339,7 @@ function traceParser(source: string): LineParser<Trace> {
       ts[row] = lineTs[0];
       cpu[row] = lineCpu;
       if (lineCpu >= cpus) cpus = lineCpu + 1;
+      if (sideCode >= 0 && lineCpu >= sideCpus[sideCode]) sideCpus[sideCode] = lineCpu + 1;
       pid[row] = linePid;
       comm[row] = lineComm;
       event[row] = code;
@@ -353,12 +362,16 @@ function traceParser(source: string): LineParser<Trace> {
       const sideNames = sides.map((name) => name.toString());
       const sideCodes = side.finish(length)?.codes ?? null;
       surroundLost(lost, ts, cpu, sideCodes);
+      const fields = decoders.map((decoder) => decoder.finish());
       return makeTrace({
         source, length, ts, cpu, pid: pid.slice(0, length), slot: slot.slice(0, length),
         comm: new DictionaryColumn(narrowCodes(comm, length, comms.size), comms.values()), event: new DictionaryColumn(narrowCodes(event, length, events.size), events.values()),
         side: sideCodes && new DictionaryColumn(sideCodes, sideNames), flags: flags.finish(length),
         tgid: anyTgid ? tgid.finish(length) ?? new NullableColumn(new Float64Array(length).fill(NaN)) : null,
-        decoders, cpus,
+        // What an event's text says is asked of it when somebody wants to know.
+        own: (code) => (fields[code] = fields[code].info && !decoders[code].known ? fieldsOfInfo(events.get(code), fields[code].info!) : fields[code]),
+        infos: fields.map((own) => own.info),
+        undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0), cpus, sides: sides.length > 0 ? sideNames.map((name, s) => ({ side: name, cpus: sideCpus[s] })) : null,
         lost: tableOf(lostColumns, lost.map(({ sideCode, ...gap }) => ({ ...gap, side: sideNames[sideCode] ?? null }))),
       });
     },
@@ -385,33 +398,40 @@ function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Cod
   }
 }
 
-interface Parts {
+/** What a trace is made of; columns of all events, in the order of the text. */
+export interface TraceParts {
   source: string; length: number; ts: Float64Array; cpu: Int16Array; pid: Int32Array; comm: DictionaryColumn; event: DictionaryColumn; slot: Int32Array;
-  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null; decoders: Decoder[]; lost: ColumnTable; cpus: number;
+  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null;
+  /** An event's own columns, by its code. */
+  own: (code: number) => EventFields;
+  /** What of an event's text its columns do not say, by its code. */
+  infos: (Column<string | null> | null)[];
+  undecoded: number; lost: ColumnTable; cpus: number; sides: { side: string; cpus: number }[] | null;
 }
 
-function makeTrace(parts: Parts): Trace {
-  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, decoders, lost, cpus } = parts;
+/** Makes a trace of its columns. For what reads traces, and what puts them together. */
+export function makeTrace(parts: TraceParts): Trace {
+  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, lost, cpus } = parts;
   const codeOf = new Map(event.values.map((name, code) => [name, code]));
-  const counts = decoders.map((decoder) => decoder.count);
-  const fields = decoders.map((decoder) => decoder.finish());
+  const counts = new Int32Array(event.values.length);
+  for (let i = 0; i < length; i++) counts[event.codes[i]]++;
   const tables = new Map<string, ColumnTable>();
   const eventNames = event.values.map((name, code) => ({ name, n: counts[code] })).sort((a, b) => b.n - a.n).map(({ name }) => name);
   let all: ColumnTable | null = null;
   const fieldsOf = (name: string) => {
     const code = codeOf.get(name);
-    if (code === undefined) return null;
-    return (fields[code] = fields[code].info && !decoders[code].known ? fieldsOfInfo(name, fields[code].info!) : fields[code]);
+    return code === undefined ? null : parts.own(code);
   };
   const trace: Trace = {
     source,
     eventNames,
     lost,
     cpus,
-    undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0),
+    sides: parts.sides && tableOf(sidesColumns, parts.sides.map(({ side: name, cpus: n }) => ({ side: name, cpus: n, events: countOf(side, name) }))),
+    undecoded: parts.undecoded,
     get events() {
       if (all) return all;
-      const info = infoColumn(event, slot, fields.map((own) => own.info));
+      const info = infoColumn(event, slot, parts.infos);
       const columns: Columns = { ...traceEventColumns, ...(side ? sideColumn : {}), ...(flags ? flagsColumn : {}), ...(tgid ? tgidColumn : {}), ...(info ? { info: infoSpec } : {}) };
       return (all = makeTable(columns, { ts, cpu, pid, comm, event, ...(side ? { side } : {}), ...(flags ? { flags } : {}), ...(tgid ? { tgid } : {}), ...(info ? { info } : {}) }));
     },
@@ -445,8 +465,15 @@ function makeTrace(parts: Parts): Trace {
   return trace;
 }
 
+function countOf(side: DictionaryColumn | null, name: string): number {
+  let n = 0;
+  const code = side ? side.values.indexOf(name) : -1;
+  if (side) for (const c of side.codes) if (c === code) n++;
+  return n;
+}
+
 /** Texts of the events whose columns do not say it all, by their place among all events; null where there are none. Read from the events' own columns, to cost no memory. */
-function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (DictionaryColumn | null)[]): Column<string | null> | null {
+function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (Column<string | null> | null)[]): Column<string | null> | null {
   if (infos.every((info) => info === null)) return null;
   const at = (row: number) => infos[event.codes[row]]?.at(slot[row]) ?? null;
   return {
