@@ -1,7 +1,7 @@
 import { OptionError } from "../errors.js";
 import { NO_NUMBER } from "../parse/perf-head.js";
 import type { ProfileArrays } from "../parse/perf-samples.js";
-import { NumberBuilder } from "../source/columns.js";
+import { NumberBuilder } from "../source/builders.js";
 import { Pairs } from "../source/pairs.js";
 import { StackTexts } from "./stack-texts.js";
 

@@ -1,4 +1,4 @@
-import { NumberBuilder } from "../source/columns.js";
+import { NumberBuilder } from "../source/builders.js";
 import { Pairs } from "../source/pairs.js";
 
 const SEMICOLON = 59;

@@ -1,5 +1,6 @@
 // Lines of perf script's output → samples, frames and the tree of their stacks, as arrays. What they look like: perf-script.ts.
-import { Dictionary, DictionaryColumn, IntBuilder, NumberBuilder, type RowOf } from "../source/columns.js";
+import { Dictionary, DictionaryColumn, IntBuilder, NumberBuilder } from "../source/builders.js";
+import type { RowOf } from "../source/columns.js";
 import { CONTINUATION, HEADER, ROW, UNKNOWN, type Accounting, type LineKind, type LineParser } from "../source/lines.js";
 import { Frames, NOT_A_FRAME, type FrameKind } from "./perf-frames.js";
 import { endOfWord, Head, NO_NUMBER, skip, startsWith } from "./perf-head.js";
