@@ -33,7 +33,8 @@ export class Frames {
     return this.add(this.symbol[frame], this.dso[frame], inlined ? "inlined" : this.kind[frame], this.addr[frame], srcline);
   }
 
-  private add(symbol: string, dso: string | null, kind: FrameKind, addr: string | null, srcline: string | null): number {
+  /** The number of a frame. */
+  add(symbol: string, dso: string | null, kind: FrameKind, addr: string | null, srcline: string | null): number {
     const key = `${symbol}\0${dso ?? ""}\0${kind}\0${addr ?? ""}\0${srcline ?? ""}`;
     let frame = this.byKey.get(key);
     if (frame === undefined) {

@@ -13,12 +13,13 @@
 import type { ColumnTable } from "arquero";
 import { DictionaryColumn, makeTable, NullableColumn, tableOf, type Column, type Columns } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
-import { loadText, parseText, type Format, type LoadOptions, type ParseOptions } from "../source/lines.js";
+import { accounting, parseText, setAccounting, type Format, type ParseOptions } from "../source/lines.js";
 import { NO_NUMBER } from "./perf-head.js";
-import { PerfSampleParser, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
+import { loadPerfSamples, type PerfScriptOptions } from "./perf-parts.js";
+import { perfSamples, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
 
 export { NO_NUMBER };
-export type { ProfileArrays };
+export type { PerfScriptOptions, ProfileArrays };
 export type { FrameKind } from "./perf-frames.js";
 
 export const sampleColumns = {
@@ -85,13 +86,13 @@ export interface Profile {
 }
 
 export const perfScript: Format<Profile> = {
-  name: "perf-script",
-  command: "perf script",
+  name: perfSamples.name,
+  command: perfSamples.command,
   parser: ({ name }) => {
-    const parser = new PerfSampleParser();
+    const parser = perfSamples.parser({ name });
     return {
       line: (bytes, start, end) => parser.line(bytes, start, end),
-      ahead: (bytes, start, count) => parser.ahead(bytes, start, count),
+      ahead: (bytes, start, count) => parser.ahead!(bytes, start, count),
       finish: () => profileOf(name, parser.finish()),
     };
   },
@@ -105,9 +106,14 @@ export function fromPerfScript(text: string | Uint8Array, options: ParseOptions 
   return parseText(text, perfScript, options);
 }
 
-/** File of `perf script` text (plain, .gz, .zst) → samples and stacks. @throws ParseError when no line of it can be read. */
-export async function loadPerfScript(source: Source, options: LoadOptions = {}): Promise<Profile> {
-  return loadText(source, perfScript, options);
+/**
+ * File of `perf script` text (plain, .gz, .zst) → samples and stacks.
+ * @throws ParseError when no line of it can be read; OptionError when workers is not a number of threads
+ */
+export async function loadPerfScript(source: Source, options: PerfScriptOptions = {}): Promise<Profile> {
+  const samples = await loadPerfSamples(source, options), count = accounting(samples), profile = profileOf(count.source, samples);
+  setAccounting(profile, count);
+  return profile;
 }
 
 /** The tables over the arrays. */
