@@ -5,6 +5,7 @@ export { ColumnTable } from "arquero";
 export { KernelLibError, ParseError, MissingEventError, MissingFileError, OptionError } from "./errors.js";
 export type { Source } from "./source/bytes.js";
 export { accounting, type Accounting, type ParseOptions, type LoadOptions } from "./source/lines.js";
+export type { CachedLoadOptions } from "./store/cache.js";
 export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
 export { schema, describe } from "./schema.js";
 export type { Trace, TraceArrays } from "./trace.js";
@@ -58,7 +59,7 @@ export { kickSequence, kickAt, type KickRow, type KickAtOptions } from "./analys
 
 // Host and guest on one clock.
 export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
-export { joinTraces, type HostAndGuest, type JoinOptions } from "./analysis/join.js";
+export { joinTraces, type HostAndGuestTraces, type JoinOptions } from "./analysis/join.js";
 
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";
@@ -90,6 +91,7 @@ export { toDanfo, fromDanfo, type DanfoFrame } from "./danfo.js";
 // To files of other programs and back.
 export { toArrow, fromArrow, writeArrow, readArrow } from "./store/arrow.js";
 export { toParquet, fromParquet, writeParquet, readParquet } from "./store/parquet.js";
+export { writeTrace, readTrace, type WriteTraceOptions } from "./store/trace-folder.js";
 
 // In the notebook.
 export { show, bundleOf, type ShowOptions, type MimeBundle } from "./notebook/show.js";

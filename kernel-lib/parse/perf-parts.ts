@@ -4,18 +4,22 @@ import { open, type FileHandle } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
 import { OptionError } from "../errors.js";
 import { blocks, lookAt, type Source } from "../source/bytes.js";
-import { accountingLine, joinAccountings, loadText, readPart, settle, type Accounting, type LoadOptions } from "../source/lines.js";
+import { accountingLine, joinAccountings, loadText, readPart, settle, type Accounting } from "../source/lines.js";
 import { startProgress } from "../source/progress.js";
+import type { CachedLoadOptions } from "../store/cache.js";
 import { joinSamples, received, type SentSamples } from "./perf-join.js";
 import { perfSamples, type PerfSamples } from "./perf-samples.js";
 
-export interface PerfScriptOptions extends LoadOptions {
+export interface PerfScriptOptions extends CachedLoadOptions {
   /**
-   * How many threads read a file, this one among them; default 1. The result does not depend on it. Worth it from some 50 MB on; a packed file, a stream
-   * and a recording without stacks are read by one.
+   * How many threads read a file, this one among them; default 1. The result does not depend on it. Worth it from some 50 MB on; a packed file, a stream,
+   * a recording without stacks, and one that a cache is asked for are read by one.
    */
   workers?: number;
 }
+
+// Where the library runs from its source, as in its tests, a thread takes what was built.
+const THREAD = new URL(import.meta.url.endsWith(".ts") ? "../dist/parse/perf-thread.js" : "./perf-thread.js", import.meta.url);
 
 /** A part of a file. */
 export interface Part {
@@ -69,7 +73,7 @@ export function readHere({ path, name, start, end }: Part, onChunk: (bytes: numb
 }
 
 function readInThread(part: Part, threads: Worker[], onChunk: (bytes: number) => void): Promise<PartRead> {
-  const thread = new Worker(new URL("./perf-thread.js", import.meta.url), { workerData: part });
+  const thread = new Worker(THREAD, { workerData: part });
   threads.push(thread);
   return new Promise((resolve, reject) => {
     thread.on("message", (message: number | SentPart) => {

@@ -14,6 +14,7 @@ import type { ColumnTable } from "arquero";
 import { DictionaryColumn, makeTable, NullableColumn, tableOf, type Column, type Columns } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
 import { accounting, parseText, setAccounting, type Format, type ParseOptions } from "../source/lines.js";
+import { loadCached } from "../store/cache.js";
 import { NO_NUMBER } from "./perf-head.js";
 import { loadPerfSamples, type PerfScriptOptions } from "./perf-parts.js";
 import { perfSamples, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
@@ -107,10 +108,11 @@ export function fromPerfScript(text: string | Uint8Array, options: ParseOptions 
 }
 
 /**
- * File of `perf script` text (plain, .gz, .zst) → samples and stacks.
+ * File of `perf script` text (plain, .gz, .zst) → samples and stacks; with `cache`, the second time from what was kept beside the file.
  * @throws ParseError when no line of it can be read; OptionError when workers is not a number of threads
  */
 export async function loadPerfScript(source: Source, options: PerfScriptOptions = {}): Promise<Profile> {
+  if (options.cache !== undefined && options.cache !== false) return loadCached(source, perfScript, { apart: (profile) => profile, together: (parts: Profile, name) => ({ ...parts, source: name }) }, options);
   const samples = await loadPerfSamples(source, options), count = accounting(samples), profile = profileOf(count.source, samples);
   setAccounting(profile, count);
   return profile;

@@ -1,8 +1,9 @@
 import type { ColumnTable } from "arquero";
 import type { Source } from "../source/bytes.js";
 import { Dictionary, DictionaryColumn, makeTable, narrowCodes, NullableColumn, tableOf, type Codes, type Column, type ColumnSpec, type Columns } from "../source/columns.js";
-import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions } from "../source/lines.js";
+import { HEADER, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type ParseOptions } from "../source/lines.js";
 import { MissingEventError } from "../errors.js";
+import { loadCached, type CachedLoadOptions } from "../store/cache.js";
 import type { Trace } from "../trace.js";
 import { eventFormats } from "./events.js";
 import { CodeColumn, decoderOf, Numbers, type Decoder, type EventFields } from "./event-decoder.js";
@@ -30,9 +31,9 @@ export function fromTraceCmd(input: string | Uint8Array, options: ParseOptions =
   return parseText(input, traceCmd, options);
 }
 
-/** The same from a file (plain, .gz, .zst), bytes or chunks. */
-export function loadTraceCmd(source: Source, options: LoadOptions = {}): Promise<Trace> {
-  return loadText(source, traceCmd, options);
+/** The same from a file (plain, .gz, .zst), bytes or chunks; with `cache`, the second time from what was kept beside the file. */
+export function loadTraceCmd(source: Source, options: CachedLoadOptions = {}): Promise<Trace> {
+  return loadCached(source, traceCmd, { apart: tracePartsOf, together: (parts: TraceParts, name) => traceOf({ ...parts, source: name }) }, options);
 }
 
 const base = {
@@ -362,15 +363,12 @@ function traceParser(source: string): LineParser<Trace> {
       const sideNames = sides.map((name) => name.toString());
       const sideCodes = side.finish(length)?.codes ?? null;
       surroundLost(lost, ts, cpu, sideCodes);
-      const fields = decoders.map((decoder) => decoder.finish());
-      return makeTrace({
+      return traceOf({
         source, length, ts, cpu, pid: pid.slice(0, length), slot: slot.slice(0, length),
         comm: new DictionaryColumn(narrowCodes(comm, length, comms.size), comms.values()), event: new DictionaryColumn(narrowCodes(event, length, events.size), events.values()),
         side: sideCodes && new DictionaryColumn(sideCodes, sideNames), flags: flags.finish(length),
         tgid: anyTgid ? tgid.finish(length) ?? new NullableColumn(new Float64Array(length).fill(NaN)) : null,
-        // What an event's text says is asked of it when somebody wants to know.
-        own: (code) => (fields[code] = fields[code].info && !decoders[code].known ? fieldsOfInfo(events.get(code), fields[code].info!) : fields[code]),
-        infos: fields.map((own) => own.info),
+        own: decoders.map((decoder) => ({ count: decoder.count, known: decoder.known, fields: decoder.finish() })),
         undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0), cpus, sides: sides.length > 0 ? sideNames.map((name, s) => ({ side: name, cpus: sideCpus[s] })) : null,
         lost: tableOf(lostColumns, lost.map(({ sideCode, ...gap }) => ({ ...gap, side: sideNames[sideCode] ?? null }))),
       });
@@ -398,19 +396,44 @@ function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Cod
   }
 }
 
-/** What a trace is made of; columns of all events, in the order of the text. */
-export interface TraceParts {
+/** What all traces are made of; columns of all events, in the order of the text. */
+interface SharedParts {
   source: string; length: number; ts: Float64Array; cpu: Int16Array; pid: Int32Array; comm: DictionaryColumn; event: DictionaryColumn; slot: Int32Array;
   side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null;
+  undecoded: number; lost: ColumnTable; cpus: number; sides: { side: string; cpus: number }[] | null;
+}
+
+/** Parts that are plain values, columns and one table. `own` holds for each code of `event` that event's own columns. */
+export interface TraceParts extends SharedParts {
+  /** known: its columns are made already; else they are read from its info when asked for. */
+  own: { count: number; known: boolean; fields: EventFields }[];
+}
+
+/** Parts whose events' own columns are made when somebody asks for them. */
+export interface LazyTraceParts extends SharedParts {
   /** An event's own columns, by its code. */
   own: (code: number) => EventFields;
   /** What of an event's text its columns do not say, by its code. */
   infos: (Column<string | null> | null)[];
-  undecoded: number; lost: ColumnTable; cpus: number; sides: { side: string; cpus: number }[] | null;
 }
 
-/** Makes a trace of its columns. For what reads traces, and what puts them together. */
-export function makeTrace(parts: TraceParts): Trace {
+const partsOf = new WeakMap<Trace, TraceParts>();
+
+/** What a trace that `traceOf` made is made of; null of others. */
+export const tracePartsOf = (trace: Trace): TraceParts | null => partsOf.get(trace) ?? null;
+
+/** Makes a trace of its parts. For what reads traces. */
+export function traceOf(parts: TraceParts): Trace {
+  const { own } = parts, fields = own.map((one) => one.fields);
+  // What an event's text says is asked of it when somebody wants to know.
+  const ofCode = (code: number): EventFields => (fields[code] = fields[code].info && !own[code].known ? fieldsOfInfo(parts.event.words.get(code), fields[code].info!) : fields[code]);
+  const trace = makeTrace({ ...parts, own: ofCode, infos: own.map((one) => one.fields.info) });
+  partsOf.set(trace, parts);
+  return trace;
+}
+
+/** Makes a trace of its parts. For what puts traces together. */
+export function makeTrace(parts: LazyTraceParts): Trace {
   const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, lost, cpus } = parts;
   const codeOf = new Map(event.values.map((name, code) => [name, code]));
   const counts = new Int32Array(event.values.length);

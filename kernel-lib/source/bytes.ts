@@ -46,12 +46,14 @@ export function unpack(bytes: Uint8Array, name = "bytes"): Uint8Array {
   }
 }
 
-export async function openSource(source: Source): Promise<OpenedSource> {
+/** @param tap Sees the bytes of a file as they stand on disk, before decompression. */
+export async function openSource(source: Source, tap?: (chunk: Uint8Array) => void): Promise<OpenedSource> {
   if (typeof source === "string") {
     let taken = 0;
     const count = async function* (stream: AsyncIterable<Uint8Array>) {
       for await (const chunk of stream) {
         taken += chunk.length;
+        tap?.(chunk);
         yield chunk;
       }
     };

@@ -218,9 +218,9 @@ export function parseText<T extends object, O extends ParseOptions>(input: strin
   return feeder.finish();
 }
 
-/** A path, bytes or chunks → a format's result. The body of every `load…` function. */
-export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O): Promise<T> {
-  const opened = await openSource(source);
+/** A path, bytes or chunks → a format's result. The body of every `load…` function. `tap` sees a file's bytes as they stand on disk. */
+export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O, tap?: (chunk: Uint8Array) => void): Promise<T> {
+  const opened = await openSource(source, tap);
   const name = options.name ?? opened.name;
   const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
   const progress = options.quiet ? null : startProgress(name, opened.size);
