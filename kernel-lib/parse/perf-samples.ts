@@ -184,7 +184,7 @@ class PerfSampleParser implements LineParser<PerfSamples> {
       this.frameOfLine = frames;
       this.followers = followers;
     }
-    if (this.frameOfLine[code] === NOT_SEEN) this.frameOfLine[code] = this.frames.fromText(bytes.toString("utf8", start, end));
+    if (this.frameOfLine[code] === NOT_SEEN) this.frameOfLine[code] = this.frames.fromBytes(bytes, start, end);
     return code;
   }
 
