@@ -52,22 +52,28 @@ export function foldSamples(recording: Recording, options: FoldOptions): Folded 
   const { taken, meaning, unit } = chooseEvent(recording, options.event, weight);
   const names = new ProcessNames(raw, options);
 
-  // A pair of leaf and process name per group of samples.
-  const groups = new Pairs(), weights = new NumberBuilder();
   const length = raw.unclosed && options.unclosed === false ? raw.length - 1 : raw.length;
-  const { stack, period } = raw, { codes } = raw.event, byPeriod = weight === "period";
-  for (let i = 0; i < length; i++) {
-    if (taken[codes[i] + 1] === 0 || (keep && !keep(i))) continue;
-    const group = groups.code(stack[i], names.of(i));
-    if (group === weights.length) weights.push(0);
-    weights.data[group] += byPeriod && period[i] > 0 ? period[i] : 1;
-  }
+  const { groups, weights } = groupSamples(raw, length, taken, names, keep, weight === "period");
   const texts = new StackTexts(), nodesOf = stackNodes(raw, options, texts);
   for (let group = 0; group < groups.size; group++) {
     const name = names.texts[groups.second.data[group]], [process, nodes] = nodesOf(name);
     texts.add(process, nodes[groups.first.data[group]], weights.data[group]);
   }
   return { ...texts.inOrder(), unit, meaning };
+}
+
+/** A pair of leaf and process name per group of samples, and its weight. A function of its own, since what V8 compiles for the loop serves the next recording too. */
+function groupSamples(
+  raw: ProfileArrays, length: number, taken: Uint8Array, names: ProcessNames, keep: FoldOptions["keep"], byPeriod: boolean,
+): { groups: Pairs; weights: NumberBuilder } {
+  const groups = new Pairs(), weights = new NumberBuilder(), { stack, period } = raw, { codes } = raw.event;
+  for (let i = 0; i < length; i++) {
+    if (taken[codes[i] + 1] === 0 || (keep && !keep(i))) continue;
+    const group = groups.code(stack[i], names.of(i));
+    if (group === weights.length) weights.push(0);
+    weights.data[group] += byPeriod && period[i] > 0 ? period[i] : 1;
+  }
+  return { groups, weights };
 }
 
 const withoutModifiers = (event: string) => event.replace(/(?<=.):[ukhIGHpPSDWeb]{1,9}$/, "");
@@ -128,7 +134,8 @@ function stackNodes(raw: ProfileArrays, options: FoldOptions, texts: StackTexts)
       for (const text of more) nodes[0] = texts.node(nodes[0], texts.number(text));
       for (let row = 1; row < nodes.length; row++) {
         let node = nodes[parent[row]];
-        for (const text of framesOf[java](frame[row])) node = texts.node(node, text);
+        const frames = framesOf[java](frame[row]);
+        for (let i = 0; i < frames.length; i++) node = texts.node(node, frames[i]);
         nodes[row] = node;
       }
       fromStart.set(start, nodes);

@@ -288,9 +288,9 @@ class PerfSampleParser implements LineParser<PerfSamples> {
     const { parent, frame } = this.tree;
     const { symbol, dso, kind, addr, srcline } = this.frames, length = this.stack.length;
     const raw: ProfileArrays = {
-      length, ts: this.ts.data.slice(0, length), period: this.period.data.slice(0, length), cpu: this.cpu.finish(), pid: this.pid.finish(), tid: this.tid.finish(),
+      length, ts: this.ts.data.subarray(0, length), period: this.period.data.subarray(0, length), cpu: this.cpu.data.subarray(0, length), pid: this.pid.data.subarray(0, length), tid: this.tid.data.subarray(0, length),
       comm: column(this.comm, this.head.comms), event: column(this.event, this.events),
-      stack: this.stack.finish(), parent, frame, depth: depthsOf(parent), symbol, dso, kind, addr, unclosed,
+      stack: this.stack.data.subarray(0, length), parent, frame, depth: depthsOf(parent), symbol, dso, kind, addr, unclosed,
     };
     return {
       raw, srcline, misc: this.misc.finish(), payload: this.payload.finish(), vm: this.vm.finish(), vcpu: this.vcpu.finish(), lost: this.lost, header: this.header,
