@@ -415,6 +415,27 @@ class PerfScriptParser implements LineParser<Profile> {
   }
 }
 
+/**
+ * Ids of stacks that hold through several profiles, parts of one text: for each profile in turn, the id that each of its
+ * stacks would have if the text were read as one.
+ */
+export function stackIds(): (profile: Profile) => Int32Array {
+  const tree = new Pairs(), frames = new Map<string, number>();
+  tree.code(-1, -1);
+  return ({ raw, frames: table }) => {
+    const srcline = table.array("srcline") as (string | null)[];
+    const frameOf = Int32Array.from(raw.symbol, (symbol, i) => {
+      const key = JSON.stringify([symbol, raw.dso[i], raw.kind[i], raw.addr[i], srcline[i]]);
+      let frame = frames.get(key);
+      if (frame === undefined) frames.set(key, (frame = frames.size));
+      return frame;
+    });
+    const ids = new Int32Array(raw.parent.length);
+    for (let node = 1; node < ids.length; node++) ids[node] = tree.code(ids[raw.parent[node]], frameOf[raw.frame[node]]);
+    return ids;
+  };
+}
+
 function eventsOf({ length, event, period }: ProfileArrays): ColumnTable {
   const samples = new Float64Array(event.values.length + 1), weight = new Float64Array(event.values.length + 1);
   for (let i = 0; i < length; i++) {

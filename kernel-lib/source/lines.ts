@@ -83,12 +83,8 @@ export function setAccounting(result: object, value: Accounting): void {
 /** Cuts chunks of bytes into lines, hands them to a parser and counts what it says. */
 class LineFeeder<T extends object> {
   private held: Buffer[] = [];
-  private first = true;
-  readonly count: Accounting;
 
-  constructor(private readonly parser: LineParser<T>, format: string, source: string) {
-    this.count = { source, format, bytes: 0, lines: 0, rows: 0, continuation: 0, header: 0, notUnderstood: 0, unknown: [] };
-  }
+  constructor(private readonly parser: LineParser<T>, readonly count: Accounting) {}
 
   feed(chunk: Uint8Array): void {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
@@ -117,8 +113,7 @@ class LineFeeder<T extends object> {
 
   private one(bytes: Buffer, start: number, end: number): void {
     const count = this.count;
-    if (this.first) {
-      this.first = false;
+    if (count.lines === 0) {
       if (bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf) start += 3;
       const a = bytes[start], b = bytes[start + 1];
       if ((a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff)) {
@@ -139,21 +134,41 @@ class LineFeeder<T extends object> {
     }
   }
 
+  /** The last line, where no newline ends it. */
+  flush(): void {
+    if (this.held.length === 0) return;
+    const line = Buffer.concat(this.held);
+    this.held = [];
+    this.one(line, 0, line.length);
+  }
+
   finish(): T {
-    if (this.held.length > 0) {
-      const line = Buffer.concat(this.held);
-      this.held = [];
-      this.one(line, 0, line.length);
-    }
-    const { count } = this;
-    if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
-      const { line, text } = count.unknown[0];
-      throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
-    }
+    this.flush();
+    needUnderstood(this.count);
     const result = this.parser.finish();
-    setAccounting(result, count);
+    setAccounting(result, this.count);
     return result;
   }
+}
+
+/** The accounting of no lines. */
+export function noLines(format: string, source: string): Accounting {
+  return { source, format, bytes: 0, lines: 0, rows: 0, continuation: 0, header: 0, notUnderstood: 0, unknown: [] };
+}
+
+/** @throws ParseError where no line of a text was understood. */
+export function needUnderstood(count: Accounting): void {
+  if (count.notUnderstood === 0 || count.rows + count.continuation > 0) return;
+  const { line, text } = count.unknown[0];
+  throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
+}
+
+/** One part of a text that is parsed part by part, each with a parser of its own. `count` is the whole text's, and grows. */
+export function parsePart<T extends object>(part: Uint8Array, parser: LineParser<T>, count: Accounting): T {
+  const feeder = new LineFeeder(parser, count);
+  feeder.feed(part);
+  feeder.flush();
+  return parser.finish();
 }
 
 let recognise: ((text: string) => string | null) | null = null;
@@ -171,7 +186,7 @@ function looksLike(count: Accounting): string {
 /** Text in one piece → a format's result. The body of every `from…` function. */
 export function parseText<T extends object, O extends ParseOptions>(input: string | Uint8Array, format: Format<T, O>, options: O): T {
   const name = options.name ?? "text";
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
+  const feeder = new LineFeeder(format.parser({ ...options, name }), noLines(format.name, name));
   feeder.feed(typeof input === "string" ? Buffer.from(input, "utf8") : unpack(input, name));
   return feeder.finish();
 }
@@ -180,7 +195,7 @@ export function parseText<T extends object, O extends ParseOptions>(input: strin
 export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O, tap?: (chunk: Uint8Array) => void): Promise<T> {
   const opened = await openSource(source, tap);
   const name = options.name ?? opened.name;
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
+  const feeder = new LineFeeder(format.parser({ ...options, name }), noLines(format.name, name));
   const progress = options.quiet ? null : startProgress(name, opened.size);
   try {
     for await (const chunk of opened.chunks) {
