@@ -52,6 +52,9 @@ async function execute(root: string, notebooks: string[]): Promise<Map<string, s
   });
 }
 
+/** Notebooks that need a package of their own. */
+const optional = [{ notebook: "09-danfo", needs: "danfojs-node" }, { notebook: "14-parquet-and-duckdb", needs: "@duckdb/node-api" }];
+
 const commands: Record<string, Command> = {
   start: {
     usage: "kernel-lib start",
@@ -60,9 +63,10 @@ const commands: Record<string, Command> = {
     async run() {
       const root = projectRoot();
       const all = studyNotebooks(root);
-      const { hasDanfo } = await import("./danfo.js");
-      const notebooks = hasDanfo() ? all : all.filter((path) => !/danfo/.test(basename(path)));
-      if (notebooks.length < all.length) say("left out: 09-danfo, since danfojs-node is not installed (npm ci without --omit=optional installs it)");
+      const { isInstalled } = await import("./danfo.js");
+      const absent = optional.filter(({ needs }) => !isInstalled(needs));
+      const notebooks = all.filter((path) => !absent.some(({ notebook }) => basename(path) === `${notebook}.ipynb`));
+      for (const { notebook, needs } of absent) say(`left out: ${notebook}, since ${needs} is not installed (npm ci without --omit=optional installs it)`);
       const failures = await execute(root, notebooks);
       const { writeReport } = await import("./notebook/report.js");
       const file = join(root, "report.html");
