@@ -4,10 +4,11 @@ import * as library from "./index.js";
 import { formatNames, needFormat } from "./parse/detect.js";
 import { allEventColumns, besideEventColumns, eventColumns } from "./parse/trace-cmd.js";
 import { sampleColumns, stackIds } from "./parse/perf-script.js";
-import { openSource } from "./source/bytes.js";
+import { openSource, type OpenedSource } from "./source/bytes.js";
 import { columnsOf, type Columns } from "./source/columns.js";
-import { accountingLine, loadText, needUnderstood, noLines, parsePart, type Accounting, type Format } from "./source/lines.js";
+import { accountingLine, loadOpened, needUnderstood, noLines, parsePart, type Accounting, type Format } from "./source/lines.js";
 import { partParsers, partsOf } from "./source/parts.js";
+import { progressText, startProgress, type LoadProgress } from "./source/progress.js";
 import { cellsOfTable } from "./store/cells.js";
 import { arrowSink, parquetSink, type TableSink } from "./store/sinks.js";
 
@@ -17,7 +18,7 @@ const HEAD = 1 << 18, ROWS_AT_ONCE = 20_000;
 
 const isFormat = (value: unknown): value is Format<object> => typeof (value as Format<object> | null)?.parser === "function";
 
-interface Opened { name: string; format: Format<object>; chunks: AsyncIterable<Uint8Array> }
+interface Opened { source: OpenedSource; format: Format<object> }
 
 /** A file or standard input, in the format named, else in that which its beginning looks like. */
 export async function openFormat(path: string, formatName: string | undefined): Promise<Opened> {
@@ -25,21 +26,21 @@ export async function openFormat(path: string, formatName: string | undefined): 
     throw new OptionError(`there is no format ${JSON.stringify(formatName)}; one of ${formatNames.join(", ")}`);
   }
   const opened = await openSource(path);
-  const chunks = (async function* () { yield* opened.chunks; })();
+  const chunks = opened.chunks[Symbol.asyncIterator]();
   const head: Uint8Array[] = [];
   for (let size = 0; size < HEAD;) {
     const { value, done } = await chunks.next();
     if (done) break;
-    head.push(value);
+    head.push(Buffer.from(value)); // a copy: a chunk is lent until the next one
     size += value.length;
   }
   const wanted = formatName ?? needFormat(Buffer.concat(head), opened.name);
   const format = (Object.values(library) as unknown[]).filter(isFormat).find((known) => known.name === wanted)!;
   const all = (async function* () {
     yield* head.splice(0);
-    yield* chunks;
+    yield* { [Symbol.asyncIterator]: () => chunks };
   })();
-  return { name: opened.name, format, chunks: all };
+  return { source: { ...opened, chunks: all }, format };
 }
 
 type Say = (line: string) => void;
@@ -48,11 +49,16 @@ function sayUnderstood(count: Accounting, say: Say): void {
   if (count.notUnderstood > 0) say(`kernel-lib: ${accountingLine(count)}`);
 }
 
-/** Reads all of it. Says so where lines were not understood. */
-async function read({ name, format, chunks }: Opened, say: Say): Promise<object> {
-  const result = await loadText(chunks, format, { name, quiet: true });
-  sayUnderstood(library.accounting(result), say);
-  return result;
+/** Reads all of it. Says how far it is, and where lines were not understood. */
+async function read({ source, format }: Opened, say: Say): Promise<object> {
+  const progress = startProgress();
+  try {
+    const result = await loadOpened(source, format, { progress: (state: LoadProgress) => { progress.update(() => `kernel-lib: ${source.name}: ${progressText(state)}`); } });
+    sayUnderstood(library.accounting(result), say);
+    return result;
+  } finally {
+    progress.close();
+  }
 }
 
 /** The table of a recording: of a trace all events or one, of a profile its samples. */
@@ -94,19 +100,22 @@ interface TableParts {
 }
 
 /** Writes the table of a trace or a profile while it is read: no more than about 8 MiB of text is held, and each distinct name and stack. */
-export async function streamTable({ name, format, chunks }: Opened, event: string | undefined, form: "arrow" | "parquet", say: Say, options: {
+export async function streamTable({ source, format }: Opened, event: string | undefined, form: "arrow" | "parquet", say: Say, options: {
   /** Default: to standard output. */
   write?: (bytes: Uint8Array) => Promise<void>;
   /** Bytes of text that are read at once, about. */
   part?: number;
 } = {}): Promise<void> {
   const { write: to = write, part } = options;
-  const parts = format.name === "perf-script" ? sampleParts(event) : traceParts(event), parserOf = partParsers(format, name), count = noLines(format.name, name);
+  const parts = format.name === "perf-script" ? sampleParts(event) : traceParts(event), parserOf = partParsers(format, source.name), count = noLines(format.name, source.name);
+  const progress = startProgress(), begin = performance.now();
   let sink: TableSink | null = null;
   const open = async () => (sink ??= form === "arrow" ? await arrowSink(to, parts.columns(), (column) => parts.isWord(column)) : parquetSink(to, parts.columns()));
   try {
-    for await (const text of partsOf(chunks, format.name === "perf-script", part)) {
+    for await (const text of partsOf(source.chunks, format.name === "perf-script", part)) {
       const table = parts.next(parsePart(text, parserOf(), count));
+      const state = { read: source.read(), size: source.size, bytes: count.bytes, rows: count.rows, seconds: (performance.now() - begin) / 1000 };
+      progress.update(() => `kernel-lib: ${source.name}: ${progressText(state)}`);
       if (table === null) continue;
       const { cells } = cellsOfTable(table), into = await open();
       await into.append(Object.keys(parts.columns()).map((column) => cells.get(column) ?? null), table.numRows());
@@ -118,6 +127,7 @@ export async function streamTable({ name, format, chunks }: Opened, event: strin
     sayUnderstood(count, say);
     for (const [column, n] of into.leftNull) say(`kernel-lib: ${n.toLocaleString("en-US")} values of ${column} are no whole numbers within ±2⁵³, and null in the table`);
   } finally {
+    progress.close();
     await (sink as TableSink | null)?.close();
   }
 }

@@ -70,6 +70,12 @@ export const lostColumns = {
   side: { type: "string", unit: null, meaning: "Which file of a merged report it came from.", null: "the report is of one file" },
 } as const satisfies Columns;
 
+export const sidesColumns = {
+  side: { type: "string", unit: null, meaning: "Name of the file of a merged report, or of the trace joined." },
+  cpus: { type: "number", unit: "count", meaning: "Number of CPUs of that machine: as its recorder names it, else 1 + the highest seen." },
+  events: { type: "number", unit: "count", meaning: "Events that came from it." },
+} as const satisfies Columns;
+
 /** Lines without data: of trace-cmd and the kernel; libtraceevent's complaints about formats that it cannot print; the end of a report with -w. */
 const HEADINGS = new RegExp([
   String.raw`^#`, String.raw`^version = \d+$`, String.raw`^CPU \d+ is empty$`, String.raw`^CPU:\d+ \[SUBBUFFER START\]$`,
@@ -83,7 +89,7 @@ const isBlank = (c: number) => c === SPACE || c === TAB;
 /** ns per unit of the last of that many decimals. */
 const FRACTION = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10, 1];
 // Damaged lines stay cheap: nothing below looks further than what a tool prints, however often a line seems to begin anew.
-const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100;
+const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100, MOST_PID = 0x7fffffff;
 /** What `lineTgid` says where there is no such column, and where it reads "(-----)". */
 const NO_TGID = -2, TGID_UNKNOWN = -1;
 
@@ -99,6 +105,7 @@ function traceParser(source: string): LineParser<Trace> {
   let anyTgid = false;
   let cpus = 0;
   const sides: Buffer[] = []; // names of the files of a merged report, from their "NAME: cpus=4" lines
+  const sideCpus: number[] = [];
   const lost: Lost[] = [];
 
   // What the head of the line at hand says.
@@ -153,7 +160,7 @@ function traceParser(source: string): LineParser<Trace> {
     }
     let i = end, n = 0, scale = 1;
     while (i > start && isDigit(b[i - 1])) { n += (b[--i] - ZERO) * scale; scale *= 10; }
-    if (i === end || i === start || end - i > 10) return false;
+    if (i === end || i === start || end - i > 10 || n > MOST_PID) return false;
     linePid = n;
     commStart = start;
     if (b[i - 1] === DASH && i - 1 > start && b[i - 2] !== SPACE) { commEnd = i - 1; return true; }
@@ -309,6 +316,7 @@ function traceParser(source: string): LineParser<Trace> {
         if (!sides.some((s) => s.equals(name))) {
           if (sides.length === MOST_SIDES) return UNKNOWN;
           sides.push(name);
+          sideCpus.push(Number(m[2]));
           recentLength.fill(0);
         }
       }
@@ -336,6 +344,7 @@ function traceParser(source: string): LineParser<Trace> {
       ts[row] = lineTs[0];
       cpu[row] = lineCpu;
       if (lineCpu >= cpus) cpus = lineCpu + 1;
+      if (sideCode >= 0 && lineCpu >= sideCpus[sideCode]) sideCpus[sideCode] = lineCpu + 1;
       pid[row] = linePid;
       comm[row] = lineComm;
       event[row] = code;
@@ -363,8 +372,8 @@ function traceParser(source: string): LineParser<Trace> {
         comm: new DictionaryColumn(narrowCodes(comm, length, comms.size), comms.values()), event: new DictionaryColumn(narrowCodes(event, length, events.size), events.values()),
         side: sideCodes && new DictionaryColumn(sideCodes, sideNames), flags: flags.finish(length),
         tgid: anyTgid ? tgid.finish(length) ?? new NullableColumn(new Float64Array(length).fill(NaN)) : null,
-        own: decoders.map((decoder) => ({ count: decoder.count, known: decoder.known, fields: decoder.finish() })), cpus,
-        undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0),
+        own: decoders.map((decoder) => ({ count: decoder.count, known: decoder.known, fields: decoder.finish() })),
+        undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0), cpus, sides: sides.length > 0 ? sideNames.map((name, s) => ({ side: name, cpus: sideCpus[s] })) : null,
         lost: tableOf(lostColumns, lost.map(({ sideCode, ...gap }) => ({ ...gap, side: sideNames[sideCode] ?? null }))),
       });
     },
@@ -391,13 +400,25 @@ function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Cod
   }
 }
 
-/** What a trace is made of: plain values, columns and one table. `own` holds for each code of `event` that event's own columns. */
-export interface TraceParts {
+/** What all traces are made of; columns of all events, in the order of the text. */
+interface SharedParts {
   source: string; length: number; ts: Float64Array; cpu: Int16Array; pid: Int32Array; comm: DictionaryColumn; event: DictionaryColumn; slot: Int32Array;
   side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null;
+  undecoded: number; lost: ColumnTable; cpus: number; sides: { side: string; cpus: number }[] | null;
+}
+
+/** Parts that are plain values, columns and one table. `own` holds for each code of `event` that event's own columns. */
+export interface TraceParts extends SharedParts {
   /** known: its columns are made already; else they are read from its info when asked for. */
   own: { count: number; known: boolean; fields: EventFields }[];
-  undecoded: number; lost: ColumnTable; cpus: number;
+}
+
+/** Parts whose events' own columns are made when somebody asks for them. */
+export interface LazyTraceParts extends SharedParts {
+  /** An event's own columns, by its code. */
+  own: (code: number) => EventFields;
+  /** What of an event's text its columns do not say, by its code. */
+  infos: (Column<string | null> | null)[];
 }
 
 const partsOf = new WeakMap<Trace, TraceParts>();
@@ -405,27 +426,39 @@ const partsOf = new WeakMap<Trace, TraceParts>();
 /** What a trace that `traceOf` made is made of; null of others. */
 export const tracePartsOf = (trace: Trace): TraceParts | null => partsOf.get(trace) ?? null;
 
+/** Makes a trace of its parts. For what reads traces. */
 export function traceOf(parts: TraceParts): Trace {
-  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, own, lost, cpus } = parts;
+  const { own } = parts, fields = own.map((one) => one.fields);
+  // What an event's text says is asked of it when somebody wants to know.
+  const ofCode = (code: number): EventFields => (fields[code] = fields[code].info && !own[code].known ? fieldsOfInfo(parts.event.words.get(code), fields[code].info!) : fields[code]);
+  const trace = makeTrace({ ...parts, own: ofCode, infos: own.map((one) => one.fields.info) });
+  partsOf.set(trace, parts);
+  return trace;
+}
+
+/** Makes a trace of its parts. For what puts traces together. */
+export function makeTrace(parts: LazyTraceParts): Trace {
+  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, lost, cpus } = parts;
   const codeOf = new Map(event.values.map((name, code) => [name, code]));
-  const counts = own.map(({ count }) => count), fields = own.map(({ fields }) => fields);
+  const counts = new Int32Array(event.values.length);
+  for (let i = 0; i < length; i++) counts[event.codes[i]]++;
   const tables = new Map<string, ColumnTable>();
   const eventNames = event.values.map((name, code) => ({ name, n: counts[code] })).sort((a, b) => b.n - a.n).map(({ name }) => name);
   let all: ColumnTable | null = null;
   const fieldsOf = (name: string) => {
     const code = codeOf.get(name);
-    if (code === undefined) return null;
-    return (fields[code] = fields[code].info && !own[code].known ? fieldsOfInfo(name, fields[code].info!) : fields[code]);
+    return code === undefined ? null : parts.own(code);
   };
   const trace: Trace = {
     source,
     eventNames,
     lost,
     cpus,
+    sides: parts.sides && tableOf(sidesColumns, parts.sides.map(({ side: name, cpus: n }) => ({ side: name, cpus: n, events: countOf(side, name) }))),
     undecoded: parts.undecoded,
     get events() {
       if (all) return all;
-      const info = infoColumn(event, slot, fields.map((own) => own.info));
+      const info = infoColumn(event, slot, parts.infos);
       const columns: Columns = { ...traceEventColumns, ...(side ? sideColumn : {}), ...(flags ? flagsColumn : {}), ...(tgid ? tgidColumn : {}), ...(info ? { info: infoSpec } : {}) };
       return (all = makeTable(columns, { ts, cpu, pid, comm, event, ...(side ? { side } : {}), ...(flags ? { flags } : {}), ...(tgid ? { tgid } : {}), ...(info ? { info } : {}) }));
     },
@@ -456,12 +489,18 @@ export function traceOf(parts: TraceParts): Trace {
       fieldSpecs: (name) => fieldsOf(name)?.specs ?? {},
     },
   };
-  partsOf.set(trace, parts);
   return trace;
 }
 
+function countOf(side: DictionaryColumn | null, name: string): number {
+  let n = 0;
+  const code = side ? side.values.indexOf(name) : -1;
+  if (side) for (const c of side.codes) if (c === code) n++;
+  return n;
+}
+
 /** Texts of the events whose columns do not say it all, by their place among all events; null where there are none. Read from the events' own columns, to cost no memory. */
-function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (DictionaryColumn | null)[]): Column<string | null> | null {
+function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (Column<string | null> | null)[]): Column<string | null> | null {
   if (infos.every((info) => info === null)) return null;
   const at = (row: number) => infos[event.codes[row]]?.at(slot[row]) ?? null;
   return {

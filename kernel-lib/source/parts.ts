@@ -4,13 +4,13 @@ import { HEADER, type Format, type LineParser } from "./lines.js";
 
 /** Bytes of a part, about; and of one that holds a stack without end. */
 const PART = 8 << 20, LONGEST = 64 << 20;
-const NEWLINE = 10;
+const NEWLINE = 10, NEW_LINE = Buffer.from("\n");
 
 /** Parts that end where a line ends and, of texts with stacks below their lines, where a stack ends. */
 export async function* partsOf(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, stacks: boolean, size = PART): AsyncGenerator<Buffer> {
   let held: Uint8Array[] = [], length = 0, wanted = size;
   for await (const chunk of chunks) {
-    held.push(chunk);
+    held.push(Buffer.from(chunk)); // a copy: a chunk is lent until the next one
     length += chunk.length;
     if (length < wanted) continue;
     const all = Buffer.concat(held, length), end = lastEnd(all, stacks);
@@ -37,12 +37,13 @@ export function partParsers<T extends object>(format: Format<T>, name: string): 
   const headings: Buffer[] = [];
   return () => {
     const parser = format.parser({ name });
-    for (const line of headings) parser.line(line, 0, line.length);
+    for (const line of headings) parser.line(line, 0, line.length - 1);
     return {
+      ...(parser.ahead ? { ahead: (bytes, start, count) => parser.ahead!(bytes, start, count) } : {}),
       line(bytes, start, end) {
         const kind = parser.line(bytes, start, end);
         // "trace-guest.dat: cpus=4": which files a merged report is of. A parser takes so many names and no more.
-        if (kind === HEADER && end - start < 400 && /cpus=\d+\s*$/.test(bytes.toString("latin1", start, end))) headings.push(Buffer.from(bytes.subarray(start, end)));
+        if (kind === HEADER && end - start < 400 && /cpus=\d+\s*$/.test(bytes.toString("latin1", start, end))) headings.push(Buffer.concat([bytes.subarray(start, end), NEW_LINE]));
         return kind;
       },
       finish: () => parser.finish(),

@@ -35,6 +35,8 @@ interface Manifest {
   source: string;
   length: number;
   cpus: number;
+  /** Where the trace has sides: each side's CPUs. */
+  sides: { side: string; cpus: number }[] | null;
   undecoded: number;
   /** In the order of their first occurrence. */
   events: { event: string; file: string; rows: number; shared: Shared }[];
@@ -62,7 +64,8 @@ export async function writeTrace(trace: Trace, folder: string, options: WriteTra
   const counts = new Float64Array(event.words.size);
   for (let i = 0; i < slot.length; i++) counts[event.codes[i]]++;
   const manifest: Manifest = {
-    format: FORMAT, version: VERSION, library: LIBRARY_VERSION, as, source: trace.source, length: slot.length, cpus: trace.cpus, undecoded: trace.undecoded, events: [],
+    format: FORMAT, version: VERSION, library: LIBRARY_VERSION, as, source: trace.source, length: slot.length, cpus: trace.cpus,
+    sides: trace.sides && (trace.sides.objects({ limit: Infinity }) as { side: string; cpus: number }[]).map(({ side, cpus }) => ({ side, cpus })), undecoded: trace.undecoded, events: [],
     accounting: accountingOf(trace),
   };
   for (let code = 0; code < counts.length; code++) {
@@ -130,6 +133,7 @@ async function readManifest(folder: string): Promise<Manifest> {
     throw new ParseError(`not written by writeTrace (${(error as Error).message})`, path);
   }
   const sound = manifest?.format === FORMAT && forms.includes(manifest.as) && Array.isArray(manifest.events) && Number.isSafeInteger(manifest.length)
+    && (manifest.sides === null || (Array.isArray(manifest.sides) && manifest.sides.every((one) => typeof one?.side === "string" && Number.isSafeInteger(one.cpus))))
     && manifest.events.every((one) => typeof one?.event === "string" && isFileName(one.file) && Number.isSafeInteger(one.rows) && typeof one.shared?.position === "string");
   if (!sound) throw new ParseError("not written by writeTrace", path);
   if (manifest.version !== VERSION) throw new ParseError(`of version ${manifest.version}, which this kernel-lib does not read; write the trace again`, path);
@@ -180,6 +184,7 @@ export async function readTrace(folder: string): Promise<Trace> {
     source: manifest.source, length, ts, cpu, pid, slot, comm: texts.comm.finish(), event: new DictionaryColumn(narrowCodes(code, length, events.length), events.map(({ event }) => event)),
     side: sides ? texts.side.finish() : null, flags: flags ? texts.flags.finish() : null, tgid: tgids ? (tgid.some((x) => x !== x) ? new NullableColumn(tgid) : tgid) : null,
     own, undecoded: manifest.undecoded, lost: await read(join(folder, `lost.${as}`)), cpus: manifest.cpus,
+    sides: manifest.sides,
   });
   if (manifest.accounting) setAccounting(trace, manifest.accounting);
   return trace;
