@@ -54,6 +54,9 @@ async function execute(root: string, notebooks: string[]): Promise<Map<string, s
   });
 }
 
+/** Notebooks that need a package of their own. */
+const optional = [{ notebook: "09-danfo", needs: "danfojs-node" }, { notebook: "14-parquet-and-duckdb", needs: "@duckdb/node-api" }];
+
 const commands: Record<string, Command> = {
   start: {
     usage: "kernel-lib start",
@@ -62,9 +65,10 @@ const commands: Record<string, Command> = {
     async run() {
       const root = projectRoot();
       const all = studyNotebooks(root);
-      const { hasDanfo } = await import("./danfo.js");
-      const notebooks = hasDanfo() ? all : all.filter((path) => !/danfo/.test(basename(path)));
-      if (notebooks.length < all.length) say("left out: 09-danfo, since danfojs-node is not installed (npm ci without --omit=optional installs it)");
+      const { isInstalled } = await import("./danfo.js");
+      const absent = optional.filter(({ needs }) => !isInstalled(needs));
+      const notebooks = all.filter((path) => !absent.some(({ notebook }) => basename(path) === `${notebook}.ipynb`));
+      for (const { notebook, needs } of absent) say(`left out: ${notebook}, since ${needs} is not installed (npm ci without --omit=optional installs it)`);
       const failures = await execute(root, notebooks);
       const { writeReport } = await import("./notebook/report.js");
       const file = join(root, "report.html");
@@ -131,19 +135,20 @@ const commands: Record<string, Command> = {
     },
   },
   table: {
-    usage: "kernel-lib table FILE [--format F] [--event NAME] [--as csv|json|arrow]",
+    usage: "kernel-lib table FILE [--format F] [--event NAME] [--as csv|json|arrow|parquet]",
     help: "Reads what a tool printed (FILE, plain, .gz or .zst; - is standard input) and writes its table.\n"
       + "  --format F    iperf3, perf-stat, perf-kvm-stat, perf-report, perf-script, trace-cmd, virtiostat, kvmexit, folded; default: told by its looks\n"
       + "  --event NAME  of a trace, one event with its own columns; of perf script, the samples of one event\n"
-      + "  --as          csv (default), json (one list of rows) or arrow (an Arrow IPC file)\n\n"
+      + "  --as          csv (default), json (one list of rows), arrow (an Arrow IPC file) or parquet; traces and samples go to the latter two\n"
+      + "                while they are read, with every column that the format may have, so that no size of text is too large\n\n"
       + "example: trace-cmd report | kernel-lib table - --format trace-cmd --event kvm_exit --as csv",
     options: { format: { type: "string" }, event: { type: "string" }, as: { type: "string" } },
     async run(values, files) {
       if (files.length !== 1) throw new UsageError("table needs one file, or - for standard input");
-      const { readTable, writeTable, tableForms } = await import("./cli-tables.js");
+      const { writeTable, tableForms } = await import("./cli-tables.js");
       const form = values.as ?? "csv";
       if (!tableForms.includes(form)) throw new UsageError(`--as takes ${tableForms.join(", ")}, not ${JSON.stringify(form)}`);
-      await writeTable(await readTable(files[0], values.format, values.event, say), form);
+      await writeTable(files[0], values.format, values.event, form, say);
       return 0;
     },
   },

@@ -19,10 +19,10 @@ type Danfo = { DataFrame: new (data: unknown[][], options: { columns: string[]; 
 
 let danfo: Danfo | null = null;
 
-/** Whether danfojs-node is there, without loading it. */
-export function hasDanfo(): boolean {
+/** Whether an optional package is there, without loading it. */
+export function isInstalled(name: string): boolean {
   try {
-    createRequire(import.meta.url).resolve("danfojs-node");
+    createRequire(import.meta.url).resolve(name);
     return true;
   } catch {
     return false;

@@ -153,7 +153,7 @@ describe("table and fold", () => {
       [["table", "-"], "nothing of the kind\n", 1, "kernel-lib table: stdin:1: this looks like none of the formats"],
       [["table", "-"], "", 1, "kernel-lib table: stdin: there is no text here"],
       [["table", "-", "--format", "elf"], "x", 1, 'kernel-lib table: there is no format "elf"; one of iperf3,'],
-      [["table", "-", "--as", "xml"], "x", 2, 'kernel-lib table: --as takes csv, json, arrow, not "xml"'],
+      [["table", "-", "--as", "xml"], "x", 2, 'kernel-lib table: --as takes csv, json, arrow, parquet, not "xml"'],
       [["table"], "", 2, "kernel-lib table: table needs one file"],
       [["table", "nowhere.txt"], "", 1, "kernel-lib table: ENOENT: no such file"],
       [["table", "-", "--event", "x"], "a;b 1\n", 1, "kernel-lib table: --event is for trace-cmd and perf script"],

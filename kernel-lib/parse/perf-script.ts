@@ -11,6 +11,7 @@
 // Frames come leaf first; a blank line ends them. Samples without stacks take one line, with the comm right-aligned:
 //               perf  2048 [000]  2088.157389:           sched:sched_waking: comm=migration/0 pid=15 prio=0 target_cpu=000
 import type { ColumnTable } from "arquero";
+import { Pairs } from "../source/pairs.js";
 import { DictionaryColumn, makeTable, newCodes, NullableColumn, tableOf, type Codes, type Column, type Columns } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
 import { accounting, parseText, setAccounting, type Format, type ParseOptions } from "../source/lines.js";
@@ -131,6 +132,27 @@ export function profileOf(source: string, { raw, srcline, misc, payload, vm, vcp
     stacks: makeTable(stackColumns, { id: ids(parent.length), parent: withNulls(parent, -1), frame: withNulls(frame, -1), depth }),
     frames: makeTable(frameColumns, { id: ids(symbol.length), symbol, dso, kind, addr, srcline }),
     events: eventsOf(raw), lost: tableOf(profileLostColumns, lost), header, raw,
+  };
+}
+
+/**
+ * Ids of stacks that hold through several profiles, parts of one text: for each profile in turn, the id that each of its
+ * stacks would have if the text were read as one.
+ */
+export function stackIds(): (profile: Profile) => Int32Array {
+  const tree = new Pairs(), frames = new Map<string, number>();
+  tree.code(-1, -1);
+  return ({ raw, frames: table }) => {
+    const srcline = table.array("srcline") as (string | null)[];
+    const frameOf = Int32Array.from(raw.symbol, (symbol, i) => {
+      const key = JSON.stringify([symbol, raw.dso[i], raw.kind[i], raw.addr[i], srcline[i]]);
+      let frame = frames.get(key);
+      if (frame === undefined) frames.set(key, (frame = frames.size));
+      return frame;
+    });
+    const ids = new Int32Array(raw.parent.length);
+    for (let node = 1; node < ids.length; node++) ids[node] = tree.code(ids[raw.parent[node]], frameOf[raw.frame[node]]);
+    return ids;
   };
 }
 

@@ -51,6 +51,10 @@ export const traceEventColumns = {
   event: { type: "string", unit: null, meaning: "Name of the event, without its system." },
 } as const satisfies Columns;
 
+/** What trace.events may have in any layout, and what an event's table may have besides the columns of its own. */
+export const allEventColumns = { ...traceEventColumns, ...sideColumn, ...flagsColumn, ...tgidColumn, info: infoSpec } as const satisfies Columns;
+export const besideEventColumns = { ...sideColumn, info: infoSpec } as const satisfies Columns;
+
 /** The table of each event that has columns of its own: those of every event, and its own. */
 export const eventColumns: Record<string, Columns> = Object.fromEntries(Object.entries(eventFormats).map(([event, { fields }]) =>
   [event, { ...base, ...Object.fromEntries(Object.entries(fields).map(([name, { spec }]) => [name, spec])) }]));

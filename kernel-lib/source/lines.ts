@@ -100,12 +100,8 @@ class LineFeeder<T extends object> {
   /** The beginning of a line whose end has not come yet: `held[0, heldLength)`. */
   private held = Buffer.alloc(0);
   private heldLength = 0;
-  private first = true;
-  readonly count: Accounting;
 
-  constructor(private readonly parser: LineParser<T>, format: string, source: string) {
-    this.count = { source, format, bytes: 0, lines: 0, rows: 0, continuation: 0, header: 0, notUnderstood: 0, unknown: [] };
-  }
+  constructor(readonly parser: LineParser<T>, readonly count: Accounting) {}
 
   feed(chunk: Uint8Array): void {
     const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
@@ -151,8 +147,7 @@ class LineFeeder<T extends object> {
 
   private one(bytes: Buffer, start: number, end: number): void {
     const count = this.count;
-    if (this.first) {
-      this.first = false;
+    if (count.lines === 0) {
       if (bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf) start += 3;
       const a = bytes[start], b = bytes[start + 1];
       if ((a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff)) {
@@ -173,15 +168,16 @@ class LineFeeder<T extends object> {
     }
   }
 
-  /** The result, after the last line. */
-  end(): T {
+  /** The last line, where no newline ends it. */
+  flush(): void {
     if (this.heldLength > 0) this.heldLine();
-    return this.parser.finish();
   }
 
   finish(): T {
-    const result = this.end();
-    settle(result, this.count);
+    this.flush();
+    needUnderstood(this.count);
+    const result = this.parser.finish();
+    setAccounting(result, this.count);
     return result;
   }
 }
@@ -190,18 +186,9 @@ class LineFeeder<T extends object> {
 const kept = new Map<string, LineFeeder<object>>();
 
 function newFeeder<T extends object, O extends ParseOptions>(format: Format<T, O>, options: O, name: string): LineFeeder<T> {
-  const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), format.name, source);
+  const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), noLines(format.name, source));
   if (!kept.has(format.name)) kept.set(format.name, make("text"));
   return make(name);
-}
-
-/** Gives a result its accounting. @throws ParseError where no line could be read */
-export function settle(result: object, count: Accounting): void {
-  if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
-    const { line, text } = count.unknown[0];
-    throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
-  }
-  setAccounting(result, count);
 }
 
 /** Chunks of text from the middle of a file → a parser's result for them and how their lines were spent; the whole may still turn out not to be of the format. */
@@ -214,7 +201,8 @@ export async function readPart<T extends object>(
     feeder.feed(chunk);
     onChunk(chunk.length, feeder.count.rows - before);
   }
-  return { result: feeder.end(), count: feeder.count };
+  feeder.flush();
+  return { result: feeder.parser.finish(), count: feeder.count };
 }
 
 /** The accountings of a text's parts, in their order → that of the whole. */
@@ -230,6 +218,26 @@ export function joinAccountings(counts: readonly Accounting[]): Accounting {
     whole.notUnderstood += count.notUnderstood;
   }
   return whole;
+}
+
+/** The accounting of no lines. */
+export function noLines(format: string, source: string): Accounting {
+  return { source, format, bytes: 0, lines: 0, rows: 0, continuation: 0, header: 0, notUnderstood: 0, unknown: [] };
+}
+
+/** @throws ParseError where no line of a text was understood. */
+export function needUnderstood(count: Accounting): void {
+  if (count.notUnderstood === 0 || count.rows + count.continuation > 0) return;
+  const { line, text } = count.unknown[0];
+  throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
+}
+
+/** One part of a text that is parsed part by part, each with a parser of its own. `count` is the whole text's, and grows. */
+export function parsePart<T extends object>(part: Uint8Array, parser: LineParser<T>, count: Accounting): T {
+  const feeder = new LineFeeder(parser, count);
+  feeder.feed(part);
+  feeder.flush();
+  return parser.finish();
 }
 
 let recognise: ((text: string) => string | null) | null = null;
