@@ -49,7 +49,7 @@ export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStat
 export { kickSequence, type KickRow, type KickSequenceOptions } from "./analysis/kick-sequence.js";
 
 // Host and guest on one clock.
-export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
+export { alignClocks, offsetScan, type Clocks, type AlignOptions, type OffsetScanOptions } from "./analysis/clocks.js";
 export { joinTraces, type HostAndGuest, type JoinOptions } from "./analysis/join.js";
 export { guestCpus, guestDevices, type GuestDevicesOptions } from "./analysis/guest-devices.js";
 export { packetPath, packetStages, type PacketPathOptions } from "./analysis/packets.js";
@@ -75,6 +75,7 @@ export { latencyChart, type LatencyChartOptions } from "./chart/latency.js";
 export { sequenceChart } from "./chart/sequence.js";
 export { stageChart } from "./chart/stages.js";
 export { effectsChart, type EffectsOptions } from "./chart/effects.js";
+export { offsetChart } from "./chart/offsets.js";
 export { stateChart, type StateChartOptions } from "./chart/states.js";
 
 // To danfo and back.

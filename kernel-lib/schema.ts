@@ -22,7 +22,7 @@ import { virtioDevicesColumns } from "./analysis/devices.js";
 import { virtioKicksColumns } from "./analysis/kicks.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
-import { clockCpusColumns } from "./analysis/clocks.js";
+import { clockCpusColumns, offsetScanColumns } from "./analysis/clocks.js";
 import { guestDevicesColumns } from "./analysis/guest-devices.js";
 import { packetPathColumns } from "./analysis/packets.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
@@ -76,6 +76,7 @@ export const schema: Record<string, Columns> = {
   "kick spans": kickSpansColumns,
   "kick sequence": kickSequenceColumns,
   "clocks": clockCpusColumns,
+  "offset scan": offsetScanColumns,
   "guest devices": guestDevicesColumns,
   "packet path": packetPathColumns,
   "overview": overviewColumns,
