@@ -3,6 +3,8 @@ import { columnsOf, knowNames, tableOf, type Columns } from "./source/columns.js
 import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
 import { foldedColumns } from "./parse/folded.js";
 import { countedTwiceColumns, mergedColumns, scaleColumns } from "./analysis/merge-stacks.js";
+import { nestWeightsColumns } from "./analysis/nest-weights.js";
+import { nestVcpusColumns } from "./analysis/nest-vcpus.js";
 import { callersColumns, diffColumns, syscallShareColumns, topFramesColumns } from "./analysis/stacks.js";
 import { iperf3Columns } from "./parse/iperf3.js";
 import { perfStatColumns } from "./parse/perf-stat.js";
@@ -19,8 +21,10 @@ import { vcpuThreadsColumns } from "./analysis/vcpus.js";
 import { exitAccountColumns, exitSummaryColumns, kvmExitsColumns } from "./analysis/exits.js";
 import { backendStatesColumns, preemptionsColumns, stateSummaryColumns, vcpuStatesColumns } from "./analysis/vcpu-states.js";
 import { virtioDevicesColumns } from "./analysis/devices.js";
-import { virtioKicksColumns } from "./analysis/kicks.js";
+import { virtioKicksColumns } from "./analysis/kick-table.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
+import { kickAccountColumns } from "./analysis/kick-account.js";
+import { criticalPathColumns, kickPathsColumns, kickWaitsColumns } from "./analysis/kick-path.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
 import { clockCpusColumns, offsetScanColumns } from "./analysis/clocks.js";
 import { guestDevicesColumns } from "./analysis/guest-devices.js";
@@ -48,6 +52,8 @@ export const schema: Record<string, Columns> = {
   "merged stacks": mergedColumns,
   "stack scale": scaleColumns,
   "counted twice": countedTwiceColumns,
+  "nested weights": nestWeightsColumns,
+  "nested vcpus": nestVcpusColumns,
   "callers": callersColumns,
   "system-call share": syscallShareColumns,
   "top frames": topFramesColumns,
@@ -74,6 +80,10 @@ export const schema: Record<string, Columns> = {
   "virtio kicks": virtioKicksColumns,
   "kick stages": kickStagesColumns,
   "kick spans": kickSpansColumns,
+  "kick account": kickAccountColumns,
+  "kick paths": kickPathsColumns,
+  "critical path": criticalPathColumns,
+  "kick waits": kickWaitsColumns,
   "kick sequence": kickSequenceColumns,
   "clocks": clockCpusColumns,
   "offset scan": offsetScanColumns,

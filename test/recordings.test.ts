@@ -45,6 +45,38 @@ describe.skipIf(!CAPTURE)("every recording of the larger set loads with nothing 
   it.each(all.map((path) => relative(CAPTURE!, path)))("%s", (path) => expectWhole(`${CAPTURE}/${path}`));
 });
 
+/** Every QueueNotify of a trace is one row, in order; what it says of it adds up; its path is as long as its way. */
+async function expectEveryKick(path: string): Promise<void> {
+  const trace = await kl.loadTraceCmd(path, { quiet: true });
+  const has = (...events: string[]) => events.every((event) => trace.eventNames.includes(event));
+  if (!has("kvm_mmio", "kvm_exit", "kvm_entry", "sched_switch", "sched_waking")) {
+    expect(() => kl.virtioKicks(trace)).toThrow(kl.MissingEventError);
+    return;
+  }
+  // A guest sees the same events in a merged report; it writes no register that KVM would print.
+  const writes = trace.of("kvm_mmio").objects({ limit: Infinity }).filter((row: any) => row.type === "write" && row.gpa >= 0xa000000 && row.gpa < 0xa004000 && row.gpa % 0x200 === 0x50) as { ts: number; pid: number }[];
+  const table = kl.virtioKicks(trace), kicks = table.objects({ limit: Infinity }) as Record<string, any>[];
+  expect(kicks.map(({ kick, ts, pid }) => [kick, ts, pid])).toEqual(writes.map(({ ts, pid }, i) => [i, ts, pid]));
+  for (const account of kl.kickAccount(table).objects() as Record<string, any>[]) {
+    const broken = [...String(account.why ?? "").matchAll(/(\d+) × /g)].reduce((sum, [, n]) => sum + Number(n), 0);
+    expect(account.whole + broken).toBe(account.kicks);
+  }
+  const ways = kicks.filter(({ exit, end }) => exit !== null && end !== null).reduce((sum, { exit, end }) => sum + end - exit, 0);
+  const pieces = kl.kickPaths(trace, table);
+  expect((Array.from(pieces.array("dur")) as number[]).reduce((a, b) => a + b, 0)).toBe(ways);
+  expect((kl.criticalPath(pieces).array("total") as number[]).reduce((a, b) => a + b, 0)).toBe(ways);
+}
+
+describe("every QueueNotify of every trace is in exactly one row", () => {
+  const own = filesBelow(DATA, /./).filter((path) => readerOf(path)?.name === "trace-cmd");
+  it.each(own.map((path) => relative(DATA, path)))("data/%s", (path) => expectEveryKick(`${DATA}/${path}`));
+});
+
+describe.skipIf(!CAPTURE)("every QueueNotify of the larger set's traces is in exactly one row (KERNEL_LIB_CAPTURE_DATA)", () => {
+  const all = CAPTURE ? filesBelow(CAPTURE, /./).filter((path) => readerOf(path)?.name === "trace-cmd") : [];
+  it.each(all.map((path) => relative(CAPTURE!, path)))("%s", (path) => expectEveryKick(`${CAPTURE}/${path}`));
+});
+
 /** A host's trace and a guest's of one moment lie side by side. */
 const isHost = (path: string): boolean => /\/trace-cmd-host\.txt(\.gz|\.zst)?$/.test(path);
 

@@ -2,8 +2,8 @@ import type { ColumnTable } from "arquero";
 import { MissingEventError } from "../errors.js";
 import { tableOf, type Columns, type RowOf } from "../source/columns.js";
 import { needEvents, type Trace } from "../trace.js";
+import { INTERRUPT_STATUS, QUEUE_NOTIFY, resolveMachine, type VirtioMmioBoard } from "./boards.js";
 import { alignClocks, type AlignOptions } from "./clocks.js";
-import { INTERRUPT_STATUS, QUEUE_NOTIFY, resolveBoard, type VirtioMmioBoard } from "./devices.js";
 import { hostSide, kindsOf, needed, numbersOf, wordsOf } from "./walk.js";
 
 // What the guest calls the devices and CPUs that the host knows by address and thread.
@@ -58,7 +58,7 @@ export interface GuestDevicesOptions {
 export function guestDevices(trace: Trace, options: GuestDevicesOptions = {}): ColumnTable {
   needSides(trace, "guestDevices");
   needEvents(trace, "guestDevices", ["kvm_mmio"]);
-  const board = resolveBoard(options.board), { cpuOf } = threadsOfCpus(options.cpus ?? guestCpus(trace));
+  const machine = resolveMachine(trace, { board: options.board }), { cpuOf } = threadsOfCpus(options.cpus ?? guestCpus(trace));
   const { event, slot, pid, cpu, side, length } = trace.raw, host = hostSide(trace);
   const MMIO = 1, HANDLER = 2, HANDLED = 3, START = 4, DONE = 5;
   const kinds = kindsOf(trace, (name) => ({ kvm_mmio: MMIO, irq_handler_entry: HANDLER, irq_handler_exit: HANDLED, net_dev_start_xmit: START, net_dev_xmit: DONE })[name] ?? 0);
@@ -77,14 +77,14 @@ export function guestDevices(trace: Trace, options: GuestDevicesOptions = {}): C
     if (kind === 0 || (side!.codes[i] === host) !== (kind === MMIO)) continue;
     const s = slot[i];
     if (kind === MMIO) {
-      const device = board.device(gpa[s]), own = cpuOf.get(pid[i]);
+      const device = machine.transport(gpa[s]), own = cpuOf.get(pid[i]);
       if (device < 0) continue;
       // "unsatisfied-read" and, back from QEMU, "read" are one access.
       const again = type.at(s) === "read" && openRead.delete(pid[i]);
       if (type.at(s) === "unsatisfied-read") openRead.add(pid[i]);
       let entry = found.get(device);
       if (!entry) found.set(device, (entry = { irqs: new Map(), devs: new Map() }));
-      const register = gpa[s] - board.gpa(device);
+      const register = gpa[s] - machine.gpa(device);
       if (again || own === undefined || i > (ends.get(own) ?? -1)) continue;
       const handler = handling.get(own), interface_ = sending.get(own);
       if (register === INTERRUPT_STATUS && type.at(s) !== "write" && handler !== undefined) count(entry.irqs, handler);
@@ -104,7 +104,7 @@ export function guestDevices(trace: Trace, options: GuestDevicesOptions = {}): C
   return tableOf(guestDevicesColumns, [...found].sort(([a], [b]) => a - b).map(([device, { irqs, devs }]): RowOf<typeof guestDevicesColumns> => {
     const [number, irq_confirmed, irq_contradicted] = most(irqs), [interface_, dev_confirmed, dev_contradicted] = most(devs);
     return {
-      gpa: board.gpa(device), intid: board.intid(device), irq: number, irq_name: number === null ? null : names.get(number)!, irq_confirmed, irq_contradicted,
+      gpa: machine.gpa(device), intid: machine.intid(device, 0), irq: number, irq_name: number === null ? null : names.get(number)!, irq_confirmed, irq_contradicted,
       dev: interface_, dev_confirmed, dev_contradicted,
     };
   }));

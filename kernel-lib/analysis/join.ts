@@ -9,7 +9,7 @@ import { alignClocks, hostTime, type AlignOptions, type Clocks } from "./clocks.
 import { hostSide } from "./walk.js";
 
 /** Two recordings of one moment. */
-export interface HostAndGuest {
+export interface HostAndGuestTraces {
   /** Trace of the host: the side with kvm_exit. */
   host: Trace;
   /** Trace of a guest; of a merged report, given in both places, the other side. */
@@ -33,7 +33,7 @@ interface Part { trace: Trace; rows: Int32Array; ts: Float64Array; name: string 
  * The guest's times are moved to the host's clock by `clocks`. `{ offset: 0 }` leaves them as recorded.
  * @throws KernelLibError where the clocks cannot be aligned, and no offset is given; as alignClocks.
  */
-export function joinTraces({ host, guest }: HostAndGuest, options: JoinOptions = {}): Trace {
+export function joinTraces({ host, guest }: HostAndGuestTraces, options: JoinOptions = {}): Trace {
   const clocks = options.clocks ?? alignClocks(host, guest, options);
   if (!clocks.aligned) throw new KernelLibError(`joinTraces cannot put ${basename(host.source)} and ${basename(guest.source)} on one clock: ${clocks.why}. Where you know how the clocks differ, give { offset }`);
   const offsets = new Map((clocks.cpus.objects({ limit: Infinity }) as { cpu: number; offset: number | null }[]).map(({ cpu, offset }) => [cpu, offset ?? clocks.offset ?? 0]));

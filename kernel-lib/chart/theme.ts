@@ -175,11 +175,11 @@ export function themed(title: string, subtitle: (string | null | undefined | fal
 
 const plain = (text: string): string => visible(text.replace(/\s+/g, " ")).trim();
 
-/** Lines that fit into a notebook's column, broken at blanks; a word that is longer is cut. */
+/** Lines that fit into a notebook's column, broken at blanks, but not between a number and its unit; a word that is longer is cut. */
 function wrap(text: string, width: (text: string) => number, room = WIDTH - 20): string[] {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
+  for (const word of text.split(/ (?!(?:%|ns|µs|ms)(?!\w))/)) {
     if (line !== "" && width(`${line} ${word}`) > room) {
       lines.push(line);
       line = "";

@@ -182,6 +182,21 @@ export class Dictionary {
     }
   }
 
+  /**
+   * Where the string of a code ends, if it stands at `start`; -1 where it does not. For a code that is guessed: costs less than intern.
+   * Eight bytes at a time, as a float: two that are equal have equal bytes, unless they are 0 (or NaN, which equals nothing), and those are never said to be equal.
+   */
+  endAt(code: number, input: DataView, start: number): number {
+    const own = this.offsets[code], length = this.offsets[code + 1] - own, view = this.view, last = length - 8;
+    if (last < 0 || start + length > input.byteLength) return -1;
+    for (let i = 0; i < last; i += 8) {
+      const x = input.getFloat64(start + i, true);
+      if (x !== view.getFloat64(own + i, true) || x === 0) return -1;
+    }
+    const x = input.getFloat64(start + last, true);
+    return x !== view.getFloat64(own + last, true) || x === 0 ? -1 : start + length;
+  }
+
   internString(text: string): number {
     const bytes = Buffer.from(text, "utf8");
     return this.intern(bytes, 0, bytes.length);
