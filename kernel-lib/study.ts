@@ -34,6 +34,8 @@ interface Recordings {
   hostTrace: Trace;
   guestTrace: Trace;
   hostProfile: Profile;
+  /** The host's profile with its samples in guest mode, which perf script prints with --guestmount alone; for nestStacks. */
+  wholeHostProfile: Profile;
   guestProfile: Profile;
   threads: ColumnTable;
   commands: ColumnTable;
@@ -75,6 +77,7 @@ const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
   hostTrace: { files: ["trace-cmd-host.nsec.txt", "trace-cmd-host.txt"], load: loadTraceCmd },
   guestTrace: { files: ["trace-cmd-guest.nsec.txt", "trace-cmd-guest.txt"], load: loadTraceCmd },
   hostProfile: { files: ["perf-script-host.txt"], step: "perf-script", load: loadPerfScript },
+  wholeHostProfile: { files: ["perf-script-host-guestmount.txt"], load: loadPerfScript },
   guestProfile: { files: ["perf-script-guest.txt"], step: "perf-script", load: loadPerfScript },
   threads: { files: ["environment.txt"], load: loadThreadList },
   commands: { files: ["commands.txt"], load: loadCommands },
@@ -106,7 +109,7 @@ export interface Run extends Readonly<Recordings> {
 }
 
 /** Several runs side by side: each table of all of them stacked, with a first column run. */
-export interface Study extends Readonly<Omit<Recordings, "trace" | "hostTrace" | "guestTrace" | "hostProfile" | "guestProfile">> {
+export interface Study extends Readonly<Omit<Recordings, "trace" | "hostTrace" | "guestTrace" | "hostProfile" | "wholeHostProfile" | "guestProfile">> {
   runs: readonly Run[];
   /** One run by its name. @throws OptionError for a name that the study has not. */
   run(name: string): Run;

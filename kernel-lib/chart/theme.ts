@@ -58,7 +58,7 @@ export const modeColours: Record<string, string> = { sys: "#882255", usr: "#dd8f
 
 /** Frames of a flame graph; all light enough for black letters. */
 export const frameColours: Record<string, string> = {
-  kernel: "#f2b46b", user: "#f3de84", guest: "#8bd0b5", idle: "#d0d0d0", vhost: "#86bce0", QEMU: "#f0926a", process: "#c3bfe0", all: "#e4e4e4",
+  kernel: "#f2b46b", user: "#f3de84", guest: "#8bd0b5", idle: "#d0d0d0", vhost: "#86bce0", QEMU: "#f0926a", process: "#c3bfe0", unattributed: "#b9ae9f", all: "#e4e4e4",
 };
 
 const HALT = "#88aed0", ACCESS = "#cc6677", INTERRUPT = "#c9ac3a", REGISTER = "#117733", CALL = "#332288", FAULT = "#aa4499", TIMER = "#999933", SERIOUS = "#661100", UNITS = "#44aa99";
@@ -175,11 +175,14 @@ export function themed(title: string, subtitle: (string | null | undefined | fal
 
 const plain = (text: string): string => visible(text.replace(/\s+/g, " ")).trim();
 
-/** Lines that fit into a notebook's column, broken at blanks, but not between a number and its unit; a word that is longer is cut. */
+/** A blank, but not that between a number and its unit. */
+const BREAK = / (?!(?:%|[GMkT] |(?:s|ms|µs|ns|min|h|[kMG]i?B|[kMG]?bit\/s|events|samples|points)(?![\w/])))|(?<!\d) /;
+
+/** Lines that fit into a notebook's column, broken at blanks; a word that is longer is cut. */
 function wrap(text: string, width: (text: string) => number, room = WIDTH - 20): string[] {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(/ (?!(?:%|ns|µs|ms)(?!\w))/)) {
+  for (const word of text.split(BREAK)) {
     if (line !== "" && width(`${line} ${word}`) > room) {
       lines.push(line);
       line = "";
