@@ -60,7 +60,7 @@ export { kickPaths, criticalPath, kickWaits, type KickPathsOptions, type Critica
 export { kickSequence, kickAt, type KickRow, type KickAtOptions, type KickSequenceOptions } from "./analysis/kick-sequence.js";
 
 // Host and guest on one clock.
-export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
+export { alignClocks, offsetScan, type Clocks, type AlignOptions, type OffsetScanOptions } from "./analysis/clocks.js";
 export { joinTraces, type HostAndGuestTraces, type JoinOptions } from "./analysis/join.js";
 export { guestCpus, guestDevices, type GuestDevicesOptions } from "./analysis/guest-devices.js";
 export { packetPath, packetStages, type PacketPathOptions } from "./analysis/packets.js";
@@ -87,6 +87,7 @@ export { sequenceChart } from "./chart/sequence.js";
 export { stageChart } from "./chart/stages.js";
 export { pathChart } from "./chart/path.js";
 export { effectsChart, type EffectsOptions } from "./chart/effects.js";
+export { offsetChart } from "./chart/offsets.js";
 export { stateChart, type StateChartOptions } from "./chart/states.js";
 
 // To danfo and back.

@@ -26,7 +26,7 @@ import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
 import { kickAccountColumns } from "./analysis/kick-account.js";
 import { criticalPathColumns, kickPathsColumns, kickWaitsColumns } from "./analysis/kick-path.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
-import { clockCpusColumns } from "./analysis/clocks.js";
+import { clockCpusColumns, offsetScanColumns } from "./analysis/clocks.js";
 import { guestDevicesColumns } from "./analysis/guest-devices.js";
 import { packetPathColumns } from "./analysis/packets.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
@@ -86,6 +86,7 @@ export const schema: Record<string, Columns> = {
   "kick waits": kickWaitsColumns,
   "kick sequence": kickSequenceColumns,
   "clocks": clockCpusColumns,
+  "offset scan": offsetScanColumns,
   "guest devices": guestDevicesColumns,
   "packet path": packetPathColumns,
   "overview": overviewColumns,

@@ -31,6 +31,8 @@ interface Recordings {
   idleFunctions: ColumnTable;
   afterExclusion: ColumnTable;
   trace: Trace;
+  hostTrace: Trace;
+  guestTrace: Trace;
   hostProfile: Profile;
   /** The host's profile with its samples in guest mode, which perf script prints with --guestmount alone; for nestStacks. */
   wholeHostProfile: Profile;
@@ -71,6 +73,9 @@ const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
   idleFunctions: { files: ["perf-kvm-report-idle.txt"], load: loadPerfReport },
   afterExclusion: { files: ["perf-kvm-report-after-exclusion.txt"], load: loadPerfReport },
   trace: { files: ["trace-cmd.nsec.txt", "trace-cmd.txt"], step: "trace-cmd", repeats: /^trace-cmd(-r\d+)?\.nsec\.txt$/, load: loadTraceCmd },
+  // Of trace-cmd record -A: both sides of one moment.
+  hostTrace: { files: ["trace-cmd-host.nsec.txt", "trace-cmd-host.txt"], load: loadTraceCmd },
+  guestTrace: { files: ["trace-cmd-guest.nsec.txt", "trace-cmd-guest.txt"], load: loadTraceCmd },
   hostProfile: { files: ["perf-script-host.txt"], step: "perf-script", load: loadPerfScript },
   wholeHostProfile: { files: ["perf-script-host-guestmount.txt"], load: loadPerfScript },
   guestProfile: { files: ["perf-script-guest.txt"], step: "perf-script", load: loadPerfScript },
@@ -104,7 +109,7 @@ export interface Run extends Readonly<Recordings> {
 }
 
 /** Several runs side by side: each table of all of them stacked, with a first column run. */
-export interface Study extends Readonly<Omit<Recordings, "trace" | "hostProfile" | "wholeHostProfile" | "guestProfile">> {
+export interface Study extends Readonly<Omit<Recordings, "trace" | "hostTrace" | "guestTrace" | "hostProfile" | "wholeHostProfile" | "guestProfile">> {
   runs: readonly Run[];
   /** One run by its name. @throws OptionError for a name that the study has not. */
   run(name: string): Run;

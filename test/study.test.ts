@@ -37,6 +37,13 @@ describe("loadRun", () => {
     expect(run.commands.filter((d: any) => d.output === "trace-cmd.nsec.txt").numRows()).toBe(1);
   });
 
+  it("finds the two sides of one moment", async () => {
+    const run = await kl.loadRun(capture("icount-agent-virtio"));
+    expect([run.hostTrace.raw.length, run.guestTrace.raw.length]).toEqual([160_946, 7280]);
+    expect(run.has("trace")).toBe(false);
+    expect((await kl.loadRun(talk("vhost"), { only: ["hostTrace"] })).has("hostTrace")).toBe(false);
+  });
+
   it("leaves out what it is told to, and says so when asked for it", async () => {
     const run = await kl.loadRun(capture("icount-vhost"), { only: ["perfStat"], repeats: false });
     expect(run.has("trace")).toBe(false);

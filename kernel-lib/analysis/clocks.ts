@@ -23,6 +23,14 @@ export const clockCpusColumns = {
   other_inside: { type: "number", unit: "count", meaning: "Events that lie in guest mode of that one.", null: "there is no other" },
 } as const satisfies Columns;
 
+export const offsetScanColumns = {
+  cpu: { type: "number", unit: null, meaning: "Number of the guest's CPU." },
+  offset: { type: "number", unit: "ns", meaning: "What is added to the guest's times, to try it." },
+  inside: { type: "number", unit: "count", meaning: "Events of this CPU that then lie in guest mode of its vCPU's thread." },
+  outside: { type: "number", unit: "count", meaning: "Events that do not." },
+  share: { type: "number", unit: "%", meaning: "Share of outside in the two.", null: "the host's recording covers no event of this CPU" },
+} as const satisfies Columns;
+
 /** How a guest's clock stands to its host's: host time = time + offset + (scale − 1) × (time − at). */
 export interface Clocks {
   /** Whether an offset was found (or given); where not, `why` says why not, and offset and residual are null. */
@@ -96,7 +104,7 @@ export function alignClocks(host: Trace, guest: Trace, options: AlignOptions = {
   const first = Math.min(...all.map((list) => list[0])), last = Math.max(...all.map((list) => list[list.length - 1]));
   const at = options.at ?? Math.round((first + last) / 2);
   const slack = Math.max(resolutionOf(host), resolutionOf(guest));
-  const blind = (host.lost.objects() as { from: number | null; to: number | null }[]).map(({ from, to }): Blind => ({ from: from ?? -Infinity, to: to ?? Infinity }));
+  const blind = blindOf(host);
 
   const ids = vcpuOfThreads(host);
   const numbers = [...byCpu.keys()].sort((a, b) => a - b);
@@ -142,6 +150,38 @@ export function alignClocks(host: Trace, guest: Trace, options: AlignOptions = {
     cpus: tableOf(clockCpusColumns, rows),
   };
 }
+
+export interface OffsetScanOptions {
+  /** First offset to try, ns; default −100000 (−100 µs). */
+  from?: number;
+  /** Last offset to try, ns; default 100000. */
+  to?: number;
+  /** From one offset to the next, ns; default a fiftieth of the way. */
+  step?: number;
+  /** What alignClocks gave, for the threads; default: it is called. */
+  clocks?: Clocks;
+}
+
+/**
+ * How many of the guest's events lie outside of guest mode for a row of offsets, CPU by CPU: the picture behind alignClocks.
+ * @throws as alignClocks; OptionError for a step that cannot be.
+ */
+export function offsetScan(host: Trace, guest: Trace, options: OffsetScanOptions = {}): ColumnTable {
+  const { from = -100e3, to = 100e3, step = (to - from) / 50 } = options;
+  if (!(step > 0) || !(to >= from) || (to - from) / step > 100_000) throw new OptionError(`from ${from} to ${to} in steps of ${step} gives no row of offsets; step must be above 0, to not below from`);
+  const clocks = options.clocks ?? alignClocks(host, guest), times = guestTimes(host), byCpu = eventsByCpu(guest);
+  const slack = Math.max(resolutionOf(host), resolutionOf(guest));
+  const rows = (clocks.cpus.objects({ limit: Infinity }) as Row[]).flatMap(({ cpu, tid }) => Array.from({ length: Math.floor((to - from) / step + 1e-9) + 1 }, (_, k) => {
+    const offset = from + k * step, time = tid === null ? undefined : times.get(tid);
+    const { inside: within, outside } = time ? inside(byCpu.get(cpu)!.map((t) => hostTime(t, offset, clocks.scale, clocks.at)), time, blindOf(host), slack) : { inside: 0, outside: 0 };
+    return { cpu, offset, inside: within, outside, share: within + outside > 0 ? (100 * outside) / (within + outside) : null };
+  }));
+  return tableOf(offsetScanColumns, rows);
+}
+
+/** Where the host's recorder was blind. */
+const blindOf = (host: Trace): Blind[] => (host.lost.objects({ limit: Infinity }) as { from: number | null; to: number | null; side: string | null }[])
+  .filter(({ side }) => side === null || host.raw.side === null || side === host.raw.side.values[hostSide(host)]).map(({ from, to }) => ({ from: from ?? -Infinity, to: to ?? Infinity }));
 
 interface Cpu { cpu: number; events: Float64Array; candidates: number[]; how: string; tid: number; offset: number; residual: number; pairs: number }
 type Row = RowOf<typeof clockCpusColumns>;
