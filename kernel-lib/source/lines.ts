@@ -15,7 +15,7 @@ export type LineKind = typeof ROW | typeof CONTINUATION | typeof HEADER | typeof
  * messages), or not understood. So no line can go uncounted.
  */
 export interface LineParser<T extends object> {
-  /** `bytes[start, end)` is the line, without its newline and carriage return. The bytes are lent: copy what you keep. */
+  /** `bytes[start, end)` is the line, without its newline and carriage return, one of which is at `bytes[end]`, always. The bytes are lent: copy what you keep. */
   line(bytes: Buffer, start: number, end: number): LineKind;
   /**
    * For speed, where a format has it: takes whole lines that it knows from `start` on, adds them to the count, and returns where the line begins that it leaves to `line`.
@@ -202,6 +202,15 @@ export function parsePart<T extends object>(part: Uint8Array, parser: LineParser
   return parser.finish();
 }
 
+/** One of each format stays, as V8 drops what it compiled for a class with its last object. */
+const kept = new Map<string, LineFeeder<object>>();
+
+function newFeeder<T extends object, O extends ParseOptions>(format: Format<T, O>, options: O, name: string): LineFeeder<T> {
+  const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), noLines(format.name, source));
+  if (!kept.has(format.name)) kept.set(format.name, make("text"));
+  return make(name);
+}
+
 let recognise: ((text: string) => string | null) | null = null;
 
 /** The list of formats hangs itself in here, so that an error can say what a file looks like. */
@@ -217,7 +226,7 @@ function looksLike(count: Accounting): string {
 /** Text in one piece → a format's result. The body of every `from…` function. */
 export function parseText<T extends object, O extends ParseOptions>(input: string | Uint8Array, format: Format<T, O>, options: O): T {
   const name = options.name ?? "text";
-  const feeder = new LineFeeder(format.parser({ ...options, name }), noLines(format.name, name));
+  const feeder = newFeeder(format, options, name);
   feeder.feed(typeof input === "string" ? Buffer.from(input, "utf8") : unpack(input, name, options));
   return feeder.finish();
 }
@@ -233,7 +242,7 @@ export async function loadText<T extends object, O extends LoadOptions>(source: 
 /** The same for a source that is open. */
 export async function loadOpened<T extends object, O extends LoadOptions>(opened: OpenedSource, format: Format<T, O>, options: O): Promise<T> {
   const name = options.name ?? opened.name;
-  const feeder = new LineFeeder(format.parser({ ...options, name }), noLines(format.name, name)), { count } = feeder;
+  const feeder = newFeeder(format, options, name), { count } = feeder;
   const begin = performance.now();
   const state = (): LoadProgress => ({ read: opened.read(), size: opened.size, bytes: count.bytes, rows: count.rows, seconds: (performance.now() - begin) / 1000 });
   const progress = options.quiet || options.progress ? null : startProgress();
