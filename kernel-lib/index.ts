@@ -27,7 +27,7 @@ export {
 } from "./analysis/compare.js";
 
 // Samples and stacks.
-export { perfScript, fromPerfScript, loadPerfScript, NO_NUMBER, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
+export { perfScript, fromPerfScript, loadPerfScript, NO_NUMBER, type PerfScriptOptions, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
 export { folded, fromFolded, loadFolded, toFolded, writeFolded } from "./parse/folded.js";
 export { foldStacks, type FoldOptions } from "./analysis/fold.js";
 export { mergeStacks, stackScale, countedTwice, type MergeOptions } from "./analysis/merge-stacks.js";
