@@ -6,7 +6,7 @@ import { allEventColumns, besideEventColumns, eventColumns } from "./parse/trace
 import { sampleColumns, stackIds } from "./parse/perf-script.js";
 import { openSource, type OpenedSource } from "./source/bytes.js";
 import { columnsOf, type Columns } from "./source/columns.js";
-import { accountingLine, loadOpened, needUnderstood, noLines, parsePart, type Accounting, type Format } from "./source/lines.js";
+import { accountingLine, loadOpened, noLines, parsePart, settle, type Accounting, type Format } from "./source/lines.js";
 import { partParsers, partsOf } from "./source/parts.js";
 import { progressText, startProgress, type LoadProgress } from "./source/progress.js";
 import { cellsOfTable } from "./store/cells.js";
@@ -120,7 +120,7 @@ export async function streamTable({ source, format }: Opened, event: string | un
       const { cells } = cellsOfTable(table), into = await open();
       await into.append(Object.keys(parts.columns()).map((column) => cells.get(column) ?? null), table.numRows());
     }
-    needUnderstood(count);
+    settle({}, count);
     parts.end();
     const into = await open();
     await into.finish(count);

@@ -4,7 +4,7 @@ import { open, type FileHandle } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
 import { OptionError } from "../errors.js";
 import { blocks, lookAt, type Source } from "../source/bytes.js";
-import { accountingLine, joinAccountings, loadText, needUnderstood, readPart, setAccounting, type Accounting } from "../source/lines.js";
+import { accountingLine, joinAccountings, loadText, readPart, settle, type Accounting } from "../source/lines.js";
 import { interruptible } from "../source/interrupt.js";
 import { progressText, startProgress, type LoadProgress } from "../source/progress.js";
 import type { CachedLoadOptions } from "../store/cache.js";
@@ -76,8 +76,7 @@ export async function loadPerfSamples(source: Source, options: PerfScriptOptions
     for await (const reads of interruptible(all(), options.signal, () => `${name}, ${progressText(state())}`, stop)) {
       const count = joinAccountings(reads.map((read) => read.count));
       result = joinSamples(reads.map((read) => read.result));
-      needUnderstood(count);
-      setAccounting(result, count);
+      settle(result, count);
       progress?.done(accountingLine(count));
     }
     return result!;

@@ -101,7 +101,7 @@ class LineFeeder<T extends object> {
   private held = Buffer.alloc(0);
   private heldLength = 0;
 
-  constructor(readonly parser: LineParser<T>, readonly count: Accounting) {}
+  constructor(private readonly parser: LineParser<T>, readonly count: Accounting) {}
 
   feed(chunk: Uint8Array): void {
     const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
@@ -168,18 +168,29 @@ class LineFeeder<T extends object> {
     }
   }
 
-  /** The last line, where no newline ends it. */
-  flush(): void {
+  /** The result, after the last line. */
+  end(): T {
     if (this.heldLength > 0) this.heldLine();
+    return this.parser.finish();
   }
 
   finish(): T {
-    this.flush();
-    needUnderstood(this.count);
-    const result = this.parser.finish();
-    setAccounting(result, this.count);
+    const result = this.end();
+    settle(result, this.count);
     return result;
   }
+}
+
+/** The accounting of no lines. */
+export function noLines(format: string, source: string): Accounting {
+  return { source, format, bytes: 0, lines: 0, rows: 0, continuation: 0, header: 0, notUnderstood: 0, unknown: [] };
+}
+
+/** One part of a text that is parsed part by part, each with a parser of its own. `count` is the whole text's, and grows. */
+export function parsePart<T extends object>(part: Uint8Array, parser: LineParser<T>, count: Accounting): T {
+  const feeder = new LineFeeder(parser, count);
+  feeder.feed(part);
+  return feeder.end();
 }
 
 /** One of each format stays, as V8 drops what it compiled for a class with its last object. */
@@ -189,6 +200,15 @@ function newFeeder<T extends object, O extends ParseOptions>(format: Format<T, O
   const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), noLines(format.name, source));
   if (!kept.has(format.name)) kept.set(format.name, make("text"));
   return make(name);
+}
+
+/** Gives a result its accounting. @throws ParseError where no line could be read */
+export function settle(result: object, count: Accounting): void {
+  if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
+    const { line, text } = count.unknown[0];
+    throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
+  }
+  setAccounting(result, count);
 }
 
 /** Chunks of text from the middle of a file → a parser's result for them and how their lines were spent; the whole may still turn out not to be of the format. */
@@ -201,8 +221,7 @@ export async function readPart<T extends object>(
     feeder.feed(chunk);
     onChunk(chunk.length, feeder.count.rows - before);
   }
-  feeder.flush();
-  return { result: feeder.parser.finish(), count: feeder.count };
+  return { result: feeder.end(), count: feeder.count };
 }
 
 /** The accountings of a text's parts, in their order → that of the whole. */
@@ -218,26 +237,6 @@ export function joinAccountings(counts: readonly Accounting[]): Accounting {
     whole.notUnderstood += count.notUnderstood;
   }
   return whole;
-}
-
-/** The accounting of no lines. */
-export function noLines(format: string, source: string): Accounting {
-  return { source, format, bytes: 0, lines: 0, rows: 0, continuation: 0, header: 0, notUnderstood: 0, unknown: [] };
-}
-
-/** @throws ParseError where no line of a text was understood. */
-export function needUnderstood(count: Accounting): void {
-  if (count.notUnderstood === 0 || count.rows + count.continuation > 0) return;
-  const { line, text } = count.unknown[0];
-  throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
-}
-
-/** One part of a text that is parsed part by part, each with a parser of its own. `count` is the whole text's, and grows. */
-export function parsePart<T extends object>(part: Uint8Array, parser: LineParser<T>, count: Accounting): T {
-  const feeder = new LineFeeder(parser, count);
-  feeder.feed(part);
-  feeder.flush();
-  return parser.finish();
 }
 
 let recognise: ((text: string) => string | null) | null = null;

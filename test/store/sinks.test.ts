@@ -121,6 +121,26 @@ describe("the file", () => {
   });
 });
 
+describe("memory does not grow with the text", () => {
+  it("of which one part at a time is held, and one group of rows", async () => {
+    const line = Buffer.from("     a-1     [000]     1.000001: sched_wakeup: b:2 [120] CPU:000\n"), chunk = Buffer.concat(Array.from({ length: 16_000 }, () => line));
+    let read = 0, given = 0, most = 0;
+    const chunks = (function* () { for (; read < 40; read++) yield chunk; })();
+    for await (const part of partsOf(chunks, false)) {
+      given += part.length;
+      most = Math.max(most, part.length, read * chunk.length - given);
+    }
+    expect(given).toBe(40 * chunk.length);
+    expect(most).toBeLessThan(10 << 20);
+
+    const path = file("long.txt", `cpus=1\n${chunk.toString().repeat(20)}`);
+    const { bytes, table } = await streamed(path, "parquet", undefined, 1 << 20);
+    const groups = parquetMetadata(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer).row_groups.map(({ num_rows }) => Number(num_rows));
+    expect(table.numRows()).toBe(320_000);
+    expect(Math.max(...groups)).toBeLessThan(150_000);
+  });
+});
+
 describe("parts of a text", () => {
   const all = async (text: Buffer, stacks: boolean, size: number, chunk: number) => {
     const parts: Buffer[] = [];
