@@ -1,5 +1,5 @@
 import { escape, type ColumnTable } from "arquero";
-import { toArrow } from "./arrow.js";
+import { toArrow } from "./store/arrow.js";
 import { OptionError } from "./errors.js";
 import * as library from "./index.js";
 import { formatNames, needFormat } from "./parse/detect.js";
@@ -24,7 +24,7 @@ async function read(path: string, formatName: string | undefined, say: (line: st
   for (let size = 0; size < HEAD;) {
     const { value, done } = await chunks.next();
     if (done) break;
-    head.push(value);
+    head.push(Buffer.from(value)); // a copy: a chunk is lent until the next one
     size += value.length;
   }
   const name = formatName ?? needFormat(Buffer.concat(head), opened.name);

@@ -13,8 +13,9 @@ import { loadThreadList } from "./parse/threads.js";
 import { loadTraceCmd } from "./parse/trace-cmd.js";
 import { loadVirtiostat } from "./parse/virtiostat.js";
 import { BooleanColumn, columnsOf, describeColumns, DictionaryColumn, NullableColumn, tableOf, type Column, type Columns, type RowOf } from "./source/columns.js";
-import { accounting, type Accounting, type LoadOptions } from "./source/lines.js";
+import { accounting, type Accounting } from "./source/lines.js";
 import { progressText, startProgress } from "./source/progress.js";
+import { CACHE_SUFFIX, type CachedLoadOptions } from "./store/cache.js";
 import type { Trace } from "./trace.js";
 
 /** What a run may hold, by the name under which it is found there. */
@@ -53,7 +54,7 @@ interface Kind<T> {
   step?: string;
   /** File names of repeats, which may include the file above. */
   repeats?: RegExp;
-  load(path: string, options: LoadOptions): Promise<T>;
+  load(path: string, options: CachedLoadOptions): Promise<T>;
 }
 
 const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
@@ -114,6 +115,8 @@ export interface LoadRunOptions {
   only?: RecordingName[];
   /** Load repeats too; default true. */
   repeats?: boolean;
+  /** Keep what traces and profiles were read into beside them, for the next time (see loadTraceCmd); default false; one of false, true, "hash". */
+  cache?: CachedLoadOptions["cache"];
   /** Stops the loading, which then fails with an InterruptedError; default none. */
   signal?: AbortSignal;
 }
@@ -125,11 +128,11 @@ const plainName = (file: string) => file.replace(/\.(gz|zst)$/, "");
  * missing is no error until something asks for it; one that cannot be read is said in the overview.
  */
 export async function loadRun(dir: string, options: LoadRunOptions = {}): Promise<Run> {
-  const { name = basename(dir.replace(/\/+$/, "")), only = names, repeats: wantRepeats = true } = options;
+  const { name = basename(dir.replace(/\/+$/, "")), only = names, repeats: wantRepeats = true, cache = false } = options;
   for (const one of only) if (!names.includes(one)) throw new OptionError(`only: ${JSON.stringify(one)} is no recording; one of ${names.join(", ")}`);
   let files: string[];
   try {
-    files = readdirSync(dir).filter((file) => statSync(join(dir, file)).isFile()).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    files = readdirSync(dir).filter((file) => !file.includes(CACHE_SUFFIX) && statSync(join(dir, file)).isFile()).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   } catch (error) {
     throw new MissingFileError(`${dir} is not a folder that can be read (${(error as NodeJS.ErrnoException).code ?? "error"}); loadRun takes the folder that data/record.sh made`);
   }
@@ -145,7 +148,7 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
     let result: object | null = null, error: string | null = null;
     try {
       result = await kind.load(join(dir, file), {
-        signal: options.signal,
+        cache, signal: options.signal,
         progress: (state) => { progress.update(() => `run ${name}: ${file} (${byFile.size + 1} of at most ${files.length} files): ${progressText(state)}`); },
       });
     } catch (thrown) {

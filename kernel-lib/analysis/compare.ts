@@ -48,6 +48,22 @@ export function ratioInterval(a: Estimate, b: Estimate, confidence = 95): RatioI
   return { ratio, low: ratio * Math.exp(-half), high: ratio * Math.exp(half), degrees };
 }
 
+/** So many degrees of freedom that Student's t is the normal distribution, to six digits. */
+const NORMAL = 1e6;
+
+/**
+ * The ratio of two shares, hits of samples on each side, with its confidence interval after Walter (1975): half a hit and half a sample added on both
+ * sides, so that a share of 0 or of all has an interval too. Null where a side has no samples, or neither has a hit.
+ * Samples count as independent of each other.
+ */
+export function shareRatioInterval([hitsA, a]: readonly [hits: number, samples: number], [hitsB, b]: readonly [hits: number, samples: number], confidence = 95): RatioInterval | null {
+  if (!(a > 0) || !(b > 0) || hitsA + hitsB === 0) return null;
+  const [ka, na, kb, nb] = [hitsA, a, hitsB, b].map((x) => x + 0.5);
+  const middle = Math.log((kb / nb) / (ka / na));
+  const half = studentQuantile(0.5 + confidence / 200, NORMAL) * Math.sqrt(1 / ka - 1 / na + 1 / kb - 1 / nb);
+  return { ratio: hitsA > 0 ? (hitsB / b) / (hitsA / a) : Infinity, low: hitsB === 0 ? 0 : Math.exp(middle - half), high: hitsA === 0 ? Infinity : Math.exp(middle + half), degrees: NORMAL };
+}
+
 /** Mean and its standard error over independent values. */
 export function estimate(values: number[]): Estimate {
   const n = values.length;

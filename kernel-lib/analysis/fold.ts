@@ -23,6 +23,8 @@ export interface FoldOptions {
    * (`cycles` takes cycles:u and cycles:P), or "*" for all, which adds up what may be different units.
    */
   event?: string;
+  /** What a sample weighs: its period, or 1; one of "period", "samples"; default "period". */
+  weight?: "period" | "samples";
   /** Take a last sample that no blank line closes; default true. stackcollapse-perf.pl loses it; false makes the result equal to its. */
   unclosed?: boolean;
   /** Which samples to take, by their row in `profile.samples`; default: all. */
@@ -38,7 +40,9 @@ export interface FoldOptions {
  */
 export function foldStacks(profile: Profile, options: FoldOptions = {}): ColumnTable {
   const { raw } = profile;
-  const { taken, meaning, unit } = chooseEvent(profile, options.event);
+  const { weight = "period" } = options;
+  if (weight !== "period" && weight !== "samples") throw new OptionError(`weight is "period" or "samples"; this is ${JSON.stringify(weight)}`);
+  const { taken, meaning, unit } = chooseEvent(profile, options.event, weight);
   const names = new ProcessNames(profile, options);
 
   // A pair of leaf and process name per group of samples; the texts are made once per group.
@@ -49,7 +53,7 @@ export function foldStacks(profile: Profile, options: FoldOptions = {}): ColumnT
     if (!taken[raw.event.codes[i] + 1] || (options.keep && !options.keep(i))) continue;
     const group = groups.code(raw.stack[i], names.of(i));
     if (group === weights.length) weights.push(0);
-    weights.data[group] += raw.period[i] > 0 ? raw.period[i] : 1;
+    weights.data[group] += weight === "period" && raw.period[i] > 0 ? raw.period[i] : 1;
   }
   const textOf = stackTexts(profile, options);
   const folded = new Map<string, number>();
@@ -66,7 +70,7 @@ export function foldStacks(profile: Profile, options: FoldOptions = {}): ColumnT
 const withoutModifiers = (event: string) => event.replace(/(?<=.):[ukhIGHpPSDWeb]{1,9}$/, "");
 
 /** Which codes of `raw.event` (+ 1, for samples without event) to take, and what the weight then means. */
-export function chooseEvent(profile: Profile, wanted: string | undefined): { taken: Uint8Array; meaning: string; unit: string } {
+export function chooseEvent(profile: Profile, wanted: string | undefined, weight: "period" | "samples" = "period"): { taken: Uint8Array; meaning: string; unit: string } {
   const { event, length, period } = profile.raw;
   const codeOfFirst = length > 0 ? event.codes[0] : -1;
   const first = codeOfFirst < 0 ? null : event.values[codeOfFirst];
@@ -78,7 +82,7 @@ export function chooseEvent(profile: Profile, wanted: string | undefined): { tak
   }
   const present = event.values.length;
   const of = `${wanted === "*" ? "all events" : name ?? "samples"}${present > 1 ? ` (this recording has ${event.values.join(", ")})` : ""}`;
-  const weighted = period.some((x, i) => taken[event.codes[i] + 1] === 1 && x > 0);
+  const weighted = weight === "period" && period.some((x, i) => taken[event.codes[i] + 1] === 1 && x > 0);
   const unit = !weighted ? "samples" : name === "cpu-clock" || name === "task-clock" ? "ns" : wanted === "*" || name === null ? "events" : name;
   return { taken, unit, meaning: weighted ? `Weight of the stack: sum of the periods of its samples of ${of}.` : `Number of samples of ${of}.` };
 }

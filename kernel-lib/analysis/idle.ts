@@ -216,7 +216,7 @@ function pickRows(table: ColumnTable, rows: number[]): ColumnTable {
 }
 
 function pick(column: Column<any>, rows: number[]): Column<any> {
-  if (column instanceof DictionaryColumn) return new DictionaryColumn(Int32Array.from(rows, (row) => column.codes[row]), column.values);
+  if (column instanceof DictionaryColumn) return column.take(rows);
   if (column instanceof NullableColumn) return new NullableColumn(Float64Array.from(rows, (row) => column.data[row]));
   if (column instanceof BooleanColumn) return new BooleanColumn(Uint8Array.from(rows, (row) => column.data[row]));
   if (column instanceof Float64Array) return Float64Array.from(rows, (row) => column[row]);
@@ -323,10 +323,9 @@ function pickSamples(profile: Profile, rows: number[]): Profile {
   const { raw } = profile;
   const ints = (data: Int32Array) => Int32Array.from(rows, (row) => data[row]);
   const floats = (data: Float64Array) => Float64Array.from(rows, (row) => data[row]);
-  const codes = (column: DictionaryColumn) => new DictionaryColumn(ints(column.codes), column.values);
   const kept: ProfileArrays = {
     ...raw, length: rows.length, ts: floats(raw.ts), period: floats(raw.period), cpu: ints(raw.cpu), pid: ints(raw.pid), tid: ints(raw.tid),
-    comm: codes(raw.comm), event: codes(raw.event), stack: ints(raw.stack), unclosed: raw.unclosed && rows[rows.length - 1] === raw.length - 1,
+    comm: raw.comm.take(rows), event: raw.event.take(rows), stack: ints(raw.stack), unclosed: raw.unclosed && rows[rows.length - 1] === raw.length - 1,
   };
   const events = new Map<string | null, { samples: number; weight: number }>();
   // All events stay in the list, in their order, so that the one that is taken by default stays the same.

@@ -44,11 +44,7 @@ export function needed<T>(column: T | null, trace: Trace, analysis: string, fiel
 
 /** A column's values at some of its rows; -1 gives null. */
 export function pick(column: Column<any> | null | undefined, rows: Int32Array): Column<any> {
-  if (column instanceof DictionaryColumn) {
-    const codes = new Int32Array(rows.length);
-    for (let i = 0; i < rows.length; i++) codes[i] = rows[i] < 0 ? -1 : column.codes[rows[i]];
-    return new DictionaryColumn(codes, column.values);
-  }
+  if (column instanceof DictionaryColumn) return column.take(rows);
   const data = new Float64Array(rows.length).fill(NaN);
   if (column) {
     const from = column instanceof NullableColumn ? column.data : column;

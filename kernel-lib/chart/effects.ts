@@ -29,16 +29,18 @@ export function effectsChart(comparison: ColumnTable, options: EffectsOptions = 
   if (unknown !== undefined) throw new OptionError(`verdicts are some of ${VERDICTS.join(", ")}; this is ${JSON.stringify(unknown)}`);
   const [first, second] = sides, [firstName, secondName] = sides.map(drawable);
   const wanted = all.filter(({ verdict }) => options.verdicts?.includes(verdict) ?? true);
-  const known = wanted.filter(({ ratio }) => ratio !== null && ratio > 0);
+  const known = wanted.filter(({ ratio, high }) => ratio !== null && (ratio > 0 || high !== null));
   const rows = known.slice(0, MOST_ROWS);
 
   // The axis holds every ratio; of the intervals, what lies within ten times of 1, so that one that says nothing does not squeeze the others.
   const near = rows.flatMap(({ low, high }) => [low, high]).filter((x) => x !== null && x < 10 && x > 0.1);
-  const range = logDomain([...rows.map(({ ratio }) => ratio), ...near, 0.8, 1.25])!;
+  const range = logDomain([...rows.map(({ ratio }) => ratio).filter((ratio) => ratio !== 0), ...near, 0.8, 1.25])!;
   const values = rows.map((row, i) => ({
     // Two groups may have a measure of one name.
-    row: i, group: row.group, measure: row.measure, verdict: row.verdict, ratio: row.ratio,
-    low: row.low === null || !(row.low > 0) ? null : Math.max(row.low, range[0]), high: row.high === null ? null : Math.min(row.high, range[1]),
+    row: i, group: row.group, measure: row.measure, verdict: row.verdict,
+    // 0 lies infinitely far to the left: an arrow.
+    ratio: row.ratio === 0 ? null : row.ratio,
+    low: row.low === null ? null : Math.max(row.low, range[0]), high: row.high === null ? null : Math.max(range[0], Math.min(row.high, range[1])),
     cutLow: row.low !== null && row.low < range[0] ? range[0] : null, cutHigh: row.high !== null && row.high > range[1] ? range[1] : null,
     words: `×${digits(row.ratio!)} ${row.verdict === "too little data" ? `too little data${row.needed === null ? "" : `: needs ${row.needed}`}` : row.verdict}`,
     interval: row.low === null ? "none" : `${digits(row.low)} to ${digits(row.high!)}`,
@@ -58,7 +60,7 @@ export function effectsChart(comparison: ColumnTable, options: EffectsOptions = 
     `Ratio ${secondName} / ${firstName}, logarithmic; the line is its interval. Whether more or less is better depends on the measure.`,
     rows.some(({ needed }) => needed !== null) && "Needs: repeats on each side that would show a difference that matters, if there is one.",
     known.length > rows.length && `The first ${rows.length} of ${known.length} rows.`,
-    known.length < wanted.length && `${wanted.length - known.length} more ${wanted.length - known.length === 1 ? "row has" : "rows have"} no ratio (recorded on one side alone, or 0 there) and ${wanted.length - known.length === 1 ? "is" : "are"} not drawn.`,
+    known.length < wanted.length && `${wanted.length - known.length} more ${wanted.length - known.length === 1 ? "row has" : "rows have"} no ratio (recorded on one side alone, or 0 on the first) and ${wanted.length - known.length === 1 ? "is" : "are"} not drawn.`,
   ], {
     vconcat: (groups.length > 0 ? groups : ["nothing to compare"]).map((group, g) => {
       const own = values.filter((row) => row.group === group), height = Math.max(20, own.length * 19);
@@ -73,7 +75,7 @@ export function effectsChart(comparison: ColumnTable, options: EffectsOptions = 
           { mark: { type: "text", text: "◂", align: "center", fontSize: 12 }, transform: [{ filter: "isValid(datum.cutLow)" }], encoding: { x: { field: "cutLow", type: "quantitative" }, color } },
           { mark: { type: "text", text: "▸", align: "center", fontSize: 12 }, transform: [{ filter: "isValid(datum.cutHigh)" }], encoding: { x: { field: "cutHigh", type: "quantitative" }, color } },
           {
-            mark: { type: "point", filled: true, size: 70, opacity: 1 },
+            mark: { type: "point", filled: true, size: 70, opacity: 1 }, transform: [{ filter: "isValid(datum.ratio)" }],
             encoding: {
               x: x({ title: last ? `ratio ${secondName} / ${firstName}` : null, values: ticks, format: "~g", labelOverlap: true, ...(last ? {} : { labels: false, ticks: false, domain: false }) }),
               color, tooltip: tips, shape: { field: "verdict", type: "nominal", scale: { domain: verdicts, range: verdicts.map((verdict) => shapes[verdict]) }, legend: null },
@@ -89,7 +91,7 @@ export function effectsChart(comparison: ColumnTable, options: EffectsOptions = 
   });
 }
 
-const digits = (x: number): string => (x >= 1000 ? x.toExponential(1) : x >= 100 ? x.toFixed(0) : x < 0.001 ? x.toExponential(1) : x.toPrecision(3));
+const digits = (x: number): string => (x === 0 ? "0" : x >= 1000 ? x.toExponential(1) : x >= 100 ? x.toFixed(0) : x < 0.001 ? x.toExponential(1) : x.toPrecision(3));
 const valueOf = (x: number | null, unit: string): string => (x === null ? "not known" : unit === "ns" || unit === "bit/s" ? amount(x, unit) : `${Math.abs(x) >= 1e5 ? amount(x, null) : digits(x)} ${unit}`);
 
 function ticksOf([least, most]: [number, number]): number[] {

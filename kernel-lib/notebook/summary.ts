@@ -33,7 +33,7 @@ function traceFacts(trace: Trace): Facts {
     ["trace", baseName(trace.source)],
     ["events", count(raw.length)],
     ["time span", raw.length > 0 ? formatValue(raw.ts[raw.length - 1] - raw.ts[0], "ns") : "none"],
-    ["CPUs", String(trace.cpus)],
+    ["CPUs", trace.sides ? (trace.sides.objects() as { side: string; cpus: number }[]).map(({ side, cpus }) => `${side} ${cpus}`).join(", ") : String(trace.cpus)],
     ["event types", `${trace.eventNames.length}: ${frequent.slice(0, 8).join(", ")}${frequent.length > 8 ? ", …" : ""}`],
     ["lost", lost === 0 ? "nothing" : `events were lost at ${count(lost)} place${lost === 1 ? "" : "s"} (see .lost)`],
   ];

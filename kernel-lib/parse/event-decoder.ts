@@ -1,4 +1,4 @@
-import { Dictionary, DictionaryColumn, NullableColumn, type Column, type Columns } from "../source/columns.js";
+import { Dictionary, DictionaryColumn, narrowCodes, NullableColumn, type Column, type Columns } from "../source/columns.js";
 import { eventFormats, type EventFormat } from "./events.js";
 
 /** An event's own columns. */
@@ -27,7 +27,7 @@ export function decoderOf(event: string): Decoder {
 
 /** Keeps the text, each distinct one once. */
 function textDecoder(): Decoder {
-  const info = new Codes();
+  const info = new CodeColumn();
   return {
     known: false,
     count: 0,
@@ -109,7 +109,7 @@ export class Numbers {
 }
 
 /** A dictionary column, set row by row; rows left out are null. */
-export class Codes {
+export class CodeColumn {
   private data = new Int32Array(64);
   private length = 0;
   readonly dictionary = new Dictionary();
@@ -128,8 +128,7 @@ export class Codes {
   /** Null where every row is. */
   finish(rows: number, prefix = ""): DictionaryColumn | null {
     if (this.length === 0) return null;
-    const codes = new Int32Array(rows).fill(-1, this.length);
-    codes.set(this.data.subarray(0, this.length));
+    const codes = narrowCodes(this.data, this.length, this.dictionary.size, rows).fill(-1, this.length);
     const values = this.dictionary.values();
     return new DictionaryColumn(codes, prefix ? values.map((value) => prefix + value) : values);
   }
@@ -285,14 +284,14 @@ function compiledFormat(format: EventFormat, names: string[]): { layouts: Layout
 function formatDecoder(format: EventFormat): Decoder {
   const names = Object.keys(format.fields);
   const { layouts, match: { value, from, to } } = compiledFormat(format, names);
-  const numbers = names.map(() => new Numbers()), codes = names.map(() => new Codes());
+  const numbers = names.map(() => new Numbers()), codes = names.map(() => new CodeColumn());
   const isNumber = names.map((name) => !["text", "hex64"].includes(format.fields[name].kind));
   const isHex64 = names.map((name) => format.fields[name].kind === "hex64");
   const derive = names.map((name) => {
     const rule = format.derive?.[name];
     return rule ? { from: rule.from.map((input) => names.indexOf(input)), say: rule.say, memo: new Map() as Memo } : null;
   });
-  const info = new Codes();
+  const info = new CodeColumn();
 
   /** The code of a text that follows from the numbers of the row at hand; -1 for none. */
   function deriveCode(f: number, printed: number[]): number {

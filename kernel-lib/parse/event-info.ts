@@ -1,4 +1,4 @@
-import { DictionaryColumn, NullableColumn, type Column, type Columns } from "../source/columns.js";
+import { DictionaryColumn, newCodes, NullableColumn, type Column, type Columns } from "../source/columns.js";
 import type { EventFields } from "./event-decoder.js";
 
 /**
@@ -34,7 +34,9 @@ export function fieldsOfInfo(event: string, info: DictionaryColumn): EventFields
         texts.set(text, code);
         return code;
       });
-      columns[key] = new DictionaryColumn(info.codes.map((code) => (code < 0 ? -1 : codeOf[code])), [...texts.keys()]);
+      const codes = newCodes(info.length, texts.size);
+      for (let i = 0; i < codes.length; i++) codes[i] = info.codes[i] < 0 ? -1 : codeOf[info.codes[i]];
+      columns[key] = new DictionaryColumn(codes, [...texts.keys()]);
     }
   }
   return { columns, specs, info };

@@ -1,11 +1,12 @@
 import type { ColumnTable } from "arquero";
 import type { Source } from "../source/bytes.js";
-import { Dictionary, DictionaryColumn, makeTable, NullableColumn, tableOf, type Column, type ColumnSpec, type Columns } from "../source/columns.js";
-import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions } from "../source/lines.js";
+import { Dictionary, DictionaryColumn, makeTable, narrowCodes, NullableColumn, tableOf, type Codes, type Column, type ColumnSpec, type Columns } from "../source/columns.js";
+import { HEADER, parseText, ROW, UNKNOWN, type Format, type LineKind, type LineParser, type ParseOptions } from "../source/lines.js";
 import { MissingEventError } from "../errors.js";
+import { loadCached, type CachedLoadOptions } from "../store/cache.js";
 import type { Trace } from "../trace.js";
 import { eventFormats } from "./events.js";
-import { Codes, decoderOf, Numbers, type Decoder } from "./event-decoder.js";
+import { CodeColumn, decoderOf, Numbers, type Decoder, type EventFields } from "./event-decoder.js";
 import { fieldsOfInfo } from "./event-info.js";
 
 // trace-cmd record -e kvm -e sched -e kprobes:kp_tun_get_user -- CMD; trace-cmd report
@@ -30,9 +31,9 @@ export function fromTraceCmd(input: string | Uint8Array, options: ParseOptions =
   return parseText(input, traceCmd, options);
 }
 
-/** The same from a file (plain, .gz, .zst), bytes or chunks. */
-export function loadTraceCmd(source: Source, options: LoadOptions = {}): Promise<Trace> {
-  return loadText(source, traceCmd, options);
+/** The same from a file (plain, .gz, .zst), bytes or chunks; with `cache`, the second time from what was kept beside the file. */
+export function loadTraceCmd(source: Source, options: CachedLoadOptions = {}): Promise<Trace> {
+  return loadCached(source, traceCmd, { apart: tracePartsOf, together: (parts: TraceParts, name) => traceOf({ ...parts, source: name }) }, options);
 }
 
 const base = {
@@ -65,6 +66,12 @@ export const lostColumns = {
   side: { type: "string", unit: null, meaning: "Which file of a merged report it came from.", null: "the report is of one file" },
 } as const satisfies Columns;
 
+export const sidesColumns = {
+  side: { type: "string", unit: null, meaning: "Name of the file of a merged report, or of the trace joined." },
+  cpus: { type: "number", unit: "count", meaning: "Number of CPUs of that machine: as its recorder names it, else 1 + the highest seen." },
+  events: { type: "number", unit: "count", meaning: "Events that came from it." },
+} as const satisfies Columns;
+
 /** Lines without data: of trace-cmd and the kernel; libtraceevent's complaints about formats that it cannot print; the end of a report with -w. */
 const HEADINGS = new RegExp([
   String.raw`^#`, String.raw`^version = \d+$`, String.raw`^CPU \d+ is empty$`, String.raw`^CPU:\d+ \[SUBBUFFER START\]$`,
@@ -90,10 +97,11 @@ function traceParser(source: string): LineParser<Trace> {
   const comms = new Dictionary(), events = new Dictionary();
   const decoders: Decoder[] = [];
   // What only some layouts print.
-  const flags = new Codes(), side = new Codes(), tgid = new Numbers();
+  const flags = new CodeColumn(), side = new CodeColumn(), tgid = new Numbers();
   let anyTgid = false;
   let cpus = 0;
   const sides: Buffer[] = []; // names of the files of a merged report, from their "NAME: cpus=4" lines
+  const sideCpus: number[] = [];
   const lost: Lost[] = [];
 
   // What the head of the line at hand says.
@@ -304,6 +312,7 @@ function traceParser(source: string): LineParser<Trace> {
         if (!sides.some((s) => s.equals(name))) {
           if (sides.length === MOST_SIDES) return UNKNOWN;
           sides.push(name);
+          sideCpus.push(Number(m[2]));
           recentLength.fill(0);
         }
       }
@@ -331,6 +340,7 @@ function traceParser(source: string): LineParser<Trace> {
       ts[row] = lineTs[0];
       cpu[row] = lineCpu;
       if (lineCpu >= cpus) cpus = lineCpu + 1;
+      if (sideCode >= 0 && lineCpu >= sideCpus[sideCode]) sideCpus[sideCode] = lineCpu + 1;
       pid[row] = linePid;
       comm[row] = lineComm;
       event[row] = code;
@@ -353,12 +363,13 @@ function traceParser(source: string): LineParser<Trace> {
       const sideNames = sides.map((name) => name.toString());
       const sideCodes = side.finish(length)?.codes ?? null;
       surroundLost(lost, ts, cpu, sideCodes);
-      return makeTrace({
+      return traceOf({
         source, length, ts, cpu, pid: pid.slice(0, length), slot: slot.slice(0, length),
-        comm: new DictionaryColumn(comm.slice(0, length), comms.values()), event: new DictionaryColumn(event.slice(0, length), events.values()),
+        comm: new DictionaryColumn(narrowCodes(comm, length, comms.size), comms.values()), event: new DictionaryColumn(narrowCodes(event, length, events.size), events.values()),
         side: sideCodes && new DictionaryColumn(sideCodes, sideNames), flags: flags.finish(length),
         tgid: anyTgid ? tgid.finish(length) ?? new NullableColumn(new Float64Array(length).fill(NaN)) : null,
-        decoders, cpus,
+        own: decoders.map((decoder) => ({ count: decoder.count, known: decoder.known, fields: decoder.finish() })),
+        undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0), cpus, sides: sides.length > 0 ? sideNames.map((name, s) => ({ side: name, cpus: sideCpus[s] })) : null,
         lost: tableOf(lostColumns, lost.map(({ sideCode, ...gap }) => ({ ...gap, side: sideNames[sideCode] ?? null }))),
       });
     },
@@ -368,7 +379,7 @@ function traceParser(source: string): LineParser<Trace> {
 interface Lost { cpu: number; count: number | null; from: number | null; to: number | null; position: number; sideCode: number }
 
 /** Finds the times of the events of the same CPU before and after each gap. Gaps are in the order of the text. */
-function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Int32Array | null): void {
+function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Codes | null): void {
   if (lost.length === 0) return;
   const place = (cpuNumber: number, sideCode: number) => (sideCode + 1) * 65536 + cpuNumber;
   const before = new Map<number, number>();
@@ -385,33 +396,65 @@ function surroundLost(lost: Lost[], ts: Float64Array, cpu: Int16Array, side: Int
   }
 }
 
-interface Parts {
+/** What all traces are made of; columns of all events, in the order of the text. */
+interface SharedParts {
   source: string; length: number; ts: Float64Array; cpu: Int16Array; pid: Int32Array; comm: DictionaryColumn; event: DictionaryColumn; slot: Int32Array;
-  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null; decoders: Decoder[]; lost: ColumnTable; cpus: number;
+  side: DictionaryColumn | null; flags: DictionaryColumn | null; tgid: Column<any> | null;
+  undecoded: number; lost: ColumnTable; cpus: number; sides: { side: string; cpus: number }[] | null;
 }
 
-function makeTrace(parts: Parts): Trace {
-  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, decoders, lost, cpus } = parts;
+/** Parts that are plain values, columns and one table. `own` holds for each code of `event` that event's own columns. */
+export interface TraceParts extends SharedParts {
+  /** known: its columns are made already; else they are read from its info when asked for. */
+  own: { count: number; known: boolean; fields: EventFields }[];
+}
+
+/** Parts whose events' own columns are made when somebody asks for them. */
+export interface LazyTraceParts extends SharedParts {
+  /** An event's own columns, by its code. */
+  own: (code: number) => EventFields;
+  /** What of an event's text its columns do not say, by its code. */
+  infos: (Column<string | null> | null)[];
+}
+
+const partsOf = new WeakMap<Trace, TraceParts>();
+
+/** What a trace that `traceOf` made is made of; null of others. */
+export const tracePartsOf = (trace: Trace): TraceParts | null => partsOf.get(trace) ?? null;
+
+/** Makes a trace of its parts. For what reads traces. */
+export function traceOf(parts: TraceParts): Trace {
+  const { own } = parts, fields = own.map((one) => one.fields);
+  // What an event's text says is asked of it when somebody wants to know.
+  const ofCode = (code: number): EventFields => (fields[code] = fields[code].info && !own[code].known ? fieldsOfInfo(parts.event.words.get(code), fields[code].info!) : fields[code]);
+  const trace = makeTrace({ ...parts, own: ofCode, infos: own.map((one) => one.fields.info) });
+  partsOf.set(trace, parts);
+  return trace;
+}
+
+/** Makes a trace of its parts. For what puts traces together. */
+export function makeTrace(parts: LazyTraceParts): Trace {
+  const { source, length, ts, cpu, pid, comm, event, slot, side, flags, tgid, lost, cpus } = parts;
   const codeOf = new Map(event.values.map((name, code) => [name, code]));
-  const counts = decoders.map((decoder) => decoder.count);
-  const fields = decoders.map((decoder) => decoder.finish());
+  const counts = new Int32Array(event.values.length);
+  for (let i = 0; i < length; i++) counts[event.codes[i]]++;
   const tables = new Map<string, ColumnTable>();
   const eventNames = event.values.map((name, code) => ({ name, n: counts[code] })).sort((a, b) => b.n - a.n).map(({ name }) => name);
   let all: ColumnTable | null = null;
   const fieldsOf = (name: string) => {
     const code = codeOf.get(name);
-    if (code === undefined) return null;
-    return (fields[code] = fields[code].info && !decoders[code].known ? fieldsOfInfo(name, fields[code].info!) : fields[code]);
+    return code === undefined ? null : parts.own(code);
   };
   const trace: Trace = {
     source,
     eventNames,
     lost,
     cpus,
-    undecoded: decoders.reduce((sum, decoder) => sum + decoder.undecoded, 0),
+    sides: parts.sides && tableOf(sidesColumns, parts.sides.map(({ side: name, cpus: n }) => ({ side: name, cpus: n, events: countOf(side, name) }))),
+    undecoded: parts.undecoded,
     get events() {
       if (all) return all;
-      const info = infoColumn(event, slot, fields.map((own) => own.info));
+      const info = infoColumn(event, slot, parts.infos);
       const columns: Columns = { ...traceEventColumns, ...(side ? sideColumn : {}), ...(flags ? flagsColumn : {}), ...(tgid ? tgidColumn : {}), ...(info ? { info: infoSpec } : {}) };
       return (all = makeTable(columns, { ts, cpu, pid, comm, event, ...(side ? { side } : {}), ...(flags ? { flags } : {}), ...(tgid ? { tgid } : {}), ...(info ? { info } : {}) }));
     },
@@ -426,8 +469,8 @@ function makeTrace(parts: Parts): Trace {
       const columns: Columns = { ...base, ...(side ? sideColumn : {}), ...own.specs };
       const data: Record<string, Column<any>> = {
         ts: Float64Array.from(rows, (i) => ts[i]), cpu: Int16Array.from(rows, (i) => cpu[i]), pid: Int32Array.from(rows, (i) => pid[i]),
-        comm: new DictionaryColumn(Int32Array.from(rows, (i) => comm.codes[i]), comm.values),
-        ...(side ? { side: new DictionaryColumn(Int32Array.from(rows, (i) => side.codes[i]), side.values) } : {}),
+        comm: comm.take(rows),
+        ...(side ? { side: side.take(rows) } : {}),
         ...own.columns,
         ...(own.info ? { info: own.info } : {}),
       };
@@ -445,8 +488,15 @@ function makeTrace(parts: Parts): Trace {
   return trace;
 }
 
+function countOf(side: DictionaryColumn | null, name: string): number {
+  let n = 0;
+  const code = side ? side.values.indexOf(name) : -1;
+  if (side) for (const c of side.codes) if (c === code) n++;
+  return n;
+}
+
 /** Texts of the events whose columns do not say it all, by their place among all events; null where there are none. Read from the events' own columns, to cost no memory. */
-function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (DictionaryColumn | null)[]): Column<string | null> | null {
+function infoColumn(event: DictionaryColumn, slot: Int32Array, infos: (Column<string | null> | null)[]): Column<string | null> | null {
   if (infos.every((info) => info === null)) return null;
   const at = (row: number) => infos[event.codes[row]]?.at(slot[row]) ?? null;
   return {

@@ -45,14 +45,51 @@ export class NullableColumn extends Packed<number | null> {
   }
 }
 
-/** Strings, each distinct one stored once: `codes[row]` is an index into `values`, or -1 for null. */
+/** Numbers of strings, in an array no wider than they need; below 0 stands null. */
+export type Codes = Int8Array | Int16Array | Int32Array;
+
+/** The distinct strings of a dictionary column, by their codes. */
+export interface Words {
+  readonly size: number;
+  get(code: number): string;
+}
+
+/** Strings, each distinct one stored once: `codes[row]` is the number of one of `values`, or -1 for null. */
 export class DictionaryColumn extends Packed<string | null> {
-  constructor(readonly codes: Int32Array, readonly values: readonly string[]) { super(); }
+  /** The same as `values`, but each string is made when it is asked for. What is made of some rows of a column takes this over. */
+  readonly words: Words;
+  private list: readonly string[] | null;
+  constructor(readonly codes: Codes, values: readonly string[] | Words) {
+    super();
+    this.list = isList(values) ? values : null;
+    this.words = isList(values) ? { size: values.length, get: (code) => values[code] } : values;
+  }
   get length(): number { return this.codes.length; }
+  get values(): readonly string[] { return (this.list ??= Array.from({ length: this.words.size }, (_, code) => this.words.get(code))); }
   at(row: number): string | null {
     const code = this.codes[row];
-    return code >= 0 ? this.values[code] : null;
+    return code >= 0 ? this.words.get(code) : null;
   }
+  /** Its strings at those rows, of which -1 gives null. */
+  take(rows: ArrayLike<number>): DictionaryColumn {
+    const { codes: all } = this, codes = newCodes(rows.length, this.words.size);
+    for (let i = 0; i < rows.length; i++) codes[i] = rows[i] < 0 ? -1 : all[rows[i]];
+    return new DictionaryColumn(codes, this.words);
+  }
+}
+
+const isList = (values: readonly string[] | Words): values is readonly string[] => Array.isArray(values);
+
+/** Codes of at most `size` strings (from 0 on), in an array that is wide enough for them and for -1. */
+export function newCodes(length: number, size: number): Codes {
+  return size <= 128 ? new Int8Array(length) : size <= 32768 ? new Int16Array(length) : new Int32Array(length);
+}
+
+/** A copy of the first `length` codes, of at most `size` strings, in the narrowest array. */
+export function narrowCodes(codes: Int32Array, length: number, size: number, rows = length): Codes {
+  const narrow = newCodes(rows, size);
+  narrow.set(codes.subarray(0, length));
+  return narrow;
 }
 
 export class BooleanColumn extends Packed<boolean> {
@@ -145,6 +182,21 @@ export class Dictionary {
     }
   }
 
+  /**
+   * Where the string of a code ends, if it stands at `start`; -1 where it does not. For a code that is guessed: costs less than intern.
+   * Eight bytes at a time, as a float: two that are equal have equal bytes, unless they are 0 (or NaN, which equals nothing), and those are never said to be equal.
+   */
+  endAt(code: number, input: DataView, start: number): number {
+    const own = this.offsets[code], length = this.offsets[code + 1] - own, view = this.view, last = length - 8;
+    if (last < 0 || start + length > input.byteLength) return -1;
+    for (let i = 0; i < last; i += 8) {
+      const x = input.getFloat64(start + i, true);
+      if (x !== view.getFloat64(own + i, true) || x === 0) return -1;
+    }
+    const x = input.getFloat64(start + last, true);
+    return x !== view.getFloat64(own + last, true) || x === 0 ? -1 : start + length;
+  }
+
   internString(text: string): number {
     const bytes = Buffer.from(text, "utf8");
     return this.intern(bytes, 0, bytes.length);
@@ -221,7 +273,9 @@ export class StringBuilder {
   push(text: string | null): void { this.codes.push(text === null ? -1 : this.dictionary.internString(text)); }
   pushBytes(bytes: Uint8Array, start: number, end: number): void { this.codes.push(this.dictionary.intern(bytes, start, end)); }
   pushNull(): void { this.codes.push(-1); }
-  finish(): DictionaryColumn { return new DictionaryColumn(this.codes.finish(), this.dictionary.values()); }
+  finish(): DictionaryColumn {
+    return new DictionaryColumn(narrowCodes(this.codes.data, this.codes.length, this.dictionary.size), this.dictionary.values());
+  }
 }
 
 const specs = new WeakMap<object, Columns>();

@@ -17,6 +17,10 @@ export type LineKind = typeof ROW | typeof CONTINUATION | typeof HEADER | typeof
 export interface LineParser<T extends object> {
   /** `bytes[start, end)` is the line, without its newline and carriage return. The bytes are lent: copy what you keep. */
   line(bytes: Buffer, start: number, end: number): LineKind;
+  /**
+   * For speed, where a format has it: takes whole lines that it knows from `start` on, adds them to the count, and returns where the line begins that it leaves to `line`.
+   */
+  ahead?(bytes: Buffer, start: number, count: Accounting): number;
   /** The result, after the last line. */
   finish(): T;
 }
@@ -104,7 +108,7 @@ class LineFeeder<T extends object> {
   }
 
   feed(chunk: Uint8Array): void {
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     this.count.bytes += bytes.length;
     let start = 0;
     if (this.heldLength > 0) {
@@ -114,7 +118,9 @@ class LineFeeder<T extends object> {
       this.heldLine();
       start = newline + 1;
     }
+    const ahead = this.parser.ahead !== undefined;
     for (;;) {
+      if (ahead) start = this.parser.ahead!(bytes, start, this.count);
       const newline = bytes.indexOf(10, start);
       if (newline < 0) break;
       this.one(bytes, start, newline);
@@ -138,7 +144,7 @@ class LineFeeder<T extends object> {
   private heldLine(): void {
     const length = this.heldLength;
     this.heldLength = 0;
-    this.held[length] = 10; // as behind any other line: a parser may look one byte further
+    this.held[length] = 10; // as in a chunk, where parsers may look one byte behind the line
     this.one(this.held, 0, length);
     if (this.held.length > LARGE) this.held = Buffer.alloc(0);
   }
@@ -203,9 +209,9 @@ export function parseText<T extends object, O extends ParseOptions>(input: strin
 /** So long are chunks taken without a turn for others: interrupts, other loads, a notebook's messages. */
 const TURN_MS = 50;
 
-/** A path, bytes or chunks → a format's result. The body of every `load…` function. */
-export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O): Promise<T> {
-  return loadOpened(await openSource(source, options), format, options);
+/** A path, bytes or chunks → a format's result. The body of every `load…` function. `tap` sees a file's bytes as they stand on disk. */
+export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O, tap?: (chunk: Uint8Array) => void): Promise<T> {
+  return loadOpened(await openSource(source, options, tap), format, options);
 }
 
 /** The same for a source that is open. */

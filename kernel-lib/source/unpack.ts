@@ -17,7 +17,7 @@ const RATIO = 250, ALWAYS = 2 ** 28;
 type Packing = "plain" | "gzip" | "zstd";
 
 /** Tells packing by magic number, never by file name. */
-function packing(head: Uint8Array): Packing {
+export function packing(head: Uint8Array): Packing {
   if (head[0] === 0x1f && head[1] === 0x8b) return "gzip";
   if (head[0] === 0x28 && head[1] === 0xb5 && head[2] === 0x2f && head[3] === 0xfd) return "zstd";
   return "plain";

@@ -19,6 +19,14 @@ describe("foldStacks", () => {
       `qemu-system-aar-?/2822;${kernel(QEMU, "el0_sync")} 8063588\nqemu-system-aar-?/2829;${kernel(VCPU, "work_pending")} 2762147\n`);
   });
 
+  it("counts samples where these are asked for", () => {
+    const text = sample("a", ["1 f (/b)"], "1 1.000001: 250000 cpu-clock:") + sample("a", ["1 f (/b)"], "1 1.000002: 250000 cpu-clock:");
+    expect(foldStacks(fromPerfScript(text)).array("value")).toEqual([500000]);
+    const counted = foldStacks(fromPerfScript(text), { weight: "samples" });
+    expect(counted.array("value")).toEqual([2]);
+    expect(describeTable(counted).objects()).toMatchObject([{}, { unit: "samples", meaning: "Number of samples of cpu-clock." }]);
+    expect(() => foldStacks(talk, { weight: "time" as any })).toThrow(/weight is "period" or "samples"; this is "time"/);
+  });
   it("names the event and its unit", () => {
     expect(describeTable(foldStacks(talk)).objects()).toMatchObject([{ column: "stack" }, { column: "value", unit: "cycles", meaning: expect.stringContaining("cycles") }]);
     expect(describeTable(foldStacks(fromPerfScript(sample("a", ["1 f (/b)"], "1 1.000001: 250000 cpu-clock:")))).objects()).toMatchObject([{}, { unit: "ns" }]);

@@ -39,6 +39,13 @@ describe("effectsChart", () => {
     expect(shown.low).toBeGreaterThan(0.05);
     expect(shown.interval).toBe("1.0e-4 to 9.0e+4");
   });
+  it("draws a ratio of 0 as an arrow to the left", () => {
+    const row = { ...(comparison.object(0) as Row), ratio: 0, low: 0, high: 0.03 };
+    const chart = effectsChart(from([row, comparison.object(1)])), [shown] = rowsOf(chart);
+    expect(shown).toMatchObject({ ratio: null, words: expect.stringContaining("×0 "), interval: "0 to 0.0300" });
+    expect(shown.low).toBe(shown.cutLow);
+    expectSound(chart);
+  });
   it("draws some verdicts alone, and nothing where there is nothing", () => {
     const better = effectsChart(comparison, { verdicts: ["better"] });
     expect(new Set(rowsOf(better).map(({ verdict }) => verdict))).toEqual(new Set(["better"]));

@@ -46,6 +46,18 @@ suite("columns", () => {
     expect(strings.finish().at(7)).toBe(null);
   });
 
+  it("keeps codes in an array no wider than the number of strings asks for, nulls too, and takes rows of them", () => {
+    for (const [size, width] of [[1, 1], [128, 1], [129, 2], [32768, 2], [32769, 4]]) {
+      const strings = new StringBuilder();
+      for (let i = 0; i < size; i++) strings.push(`s${i}`);
+      strings.pushNull();
+      const column = strings.finish();
+      expect(column.codes.BYTES_PER_ELEMENT).toBe(width);
+      expect([column.at(0), column.at(size - 1), column.at(size), column.values.length]).toEqual(["s0", `s${size - 1}`, null, size]);
+      expect(column.take([size - 1, -1, 0, size]).toArray()).toEqual([`s${size - 1}`, null, "s0", null]);
+    }
+  });
+
   it("describes the columns of a table, and of one derived from it", () => {
     const table = tableOf(columns, [{ ts: 1, comm: "a", wait: null, slept: true }]);
     expect(describe(table).object(2)).toEqual({ column: "wait", type: "number", unit: "ns", meaning: "How long.", null: "it did not" });

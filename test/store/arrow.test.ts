@@ -5,43 +5,21 @@ import { desc, fromArrow as arqueroFromArrow, op, table } from "arquero";
 import { tableFromArrays, tableFromIPC, tableToIPC, Type } from "@uwdata/flechette";
 import { afterAll, describe, expect, it } from "vitest";
 import * as kl from "kernel-lib";
-import { DATA, filesBelow } from "./peer.js";
+import { DATA } from "../peer.js";
+import { expectSame, recordings, tablesOf } from "./tables.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kernel-lib-arrow-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** That a table is the same after it went through Arrow: names, every value, descriptions, and strings still stored once. */
 function expectBack(original: kl.ColumnTable): kl.ColumnTable {
   const back = kl.fromArrow(kl.toArrow(original));
-  expect(back.columnNames()).toEqual(original.columnNames());
-  expect(back.numRows()).toBe(original.numRows());
-  for (const name of original.columnNames()) {
-    const before = original.array(name) as unknown[], after = back.array(name) as unknown[];
-    const first = before.findIndex((value, row) => !Object.is(value ?? null, after[row]));
-    expect(first < 0 ? "same" : { name, row: first, before: before[first], after: after[first] }).toBe("same");
-  }
-  expect(kl.describe(back).objects()).toEqual(kl.describe(original).objects());
+  expectSame(back, original);
   return back;
 }
 
-const isSet = (value: unknown): value is kl.ColumnTable => value instanceof kl.ColumnTable;
-
-const loaders: [RegExp, (path: string, options: kl.LoadOptions) => Promise<object>][] = [
-  [/^iperf3.*\.(txt|json)$/, kl.loadIperf3], [/^perf-stat(-|\.)?.*\.(txt|csv|json)$/, kl.loadPerfStat], [/^perf-kvm-stat[^.]*\.txt$/, kl.loadPerfKvmStat],
-  [/^perf-(kvm-)?report[^.]*\.txt$/, kl.loadPerfReport], [/^perf-script.*\.txt(\.gz)?$/, kl.loadPerfScript], [/^trace-cmd(-[a-z]+)?\.txt(\.gz)?$/, kl.loadTraceCmd],
-  [/^ftrace-trace\.txt\.gz$/, kl.loadTraceCmd], [/^virtiostat\.txt$/, kl.loadVirtiostat],
-];
-const loaderOf = (path: string) => /iperf3\.txt$/.test(path) ? kl.loadIperf3 : loaders.find(([name]) => name.test(path.slice(path.lastIndexOf("/") + 1)))?.[1];
-
 describe("every table comes back from Arrow as it went", () => {
-  const own = [...filesBelow(join(DATA, "talk"), /./), ...filesBelow(join(DATA, "capture", "virtio"), /./)].filter(loaderOf);
-  it.each(own.map((path) => relative(DATA, path)))("data/%s", async (path) => {
-    const result = await loaderOf(path)!(join(DATA, path), { quiet: true });
-    if ("eventNames" in result) {
-      const trace = result as kl.Trace;
-      [trace.events, trace.lost, ...trace.eventNames.map((event) => trace.of(event))].forEach(expectBack);
-    } else if (isSet(result)) expect(kl.accounting(expectBack(result))).toEqual(kl.accounting(result));
-    else Object.values(result).filter(isSet).forEach(expectBack);
+  it.each(recordings.map((path) => relative(DATA, path)))("data/%s", async (path) => {
+    for (const table of await tablesOf(join(DATA, path))) expectBack(table);
   });
 
   it("the tables that analyses make", async () => {

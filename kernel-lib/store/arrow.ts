@@ -4,17 +4,17 @@ import {
   uint32, uint8, utf8, Version,
 } from "@uwdata/flechette";
 import type { ColumnTable } from "arquero";
-import { OptionError, ParseError } from "./errors.js";
-import {
-  BooleanColumn, columnsOf, describeColumns, DictionaryColumn, makeTable, NullableColumn, type Column, type Columns, type ColumnSpec,
-} from "./source/columns.js";
-import { accountingOf, setAccounting, type Accounting } from "./source/lines.js";
+import { ParseError } from "../errors.js";
+import { BooleanColumn, describeColumns, makeTable, NullableColumn, type Column, type Columns, type ColumnSpec } from "../source/columns.js";
+import { setAccounting, type Accounting } from "../source/lines.js";
+import { areWhole, cellsOfTable, emptyColumn, StringCells, type Cells, type Described, type Missing, type Numbers } from "./cells.js";
+import { LIBRARY_VERSION } from "./version.js";
 
 // The Arrow IPC file format ("Feather 2"), which pandas and polars read. One record batch per table.
 // Column descriptions stand in each field's metadata (unit, meaning …), the accounting in the schema's.
 
-/** Key in the schema's metadata. */
-const ACCOUNTING = "kernel-lib.accounting";
+/** Keys in the schema's metadata. */
+const ACCOUNTING = "kernel-lib.accounting", SOURCE = "kernel-lib.source", VERSION = "kernel-lib.version";
 /** Opens and closes a file; a stream has neither. */
 const MAGIC = "ARROW1";
 const magic = (bytes: Uint8Array, at: number): boolean => Buffer.from(bytes.subarray(Math.max(at, 0), at + MAGIC.length)).toString("latin1") === MAGIC;
@@ -26,17 +26,19 @@ const magic = (bytes: Uint8Array, at: number): boolean => Buffer.from(bytes.suba
  * @throws OptionError for a column of anything but numbers, strings and booleans
  */
 export function toArrow(table: ColumnTable): Uint8Array {
-  const known = columnsOf(table);
-  const data = (table.isFiltered() || table.isOrdered() ? table.reify() : table).data() as Record<string, Column<any>>;
-  const names = table.columnNames();
-  const children = names.map((name) => arrowColumn(name, data[name], known[name]));
-  const account = accountingOf(table);
+  const { cells, described } = cellsOfTable(table);
+  return tableToIPC(arrowTable(new Map([...cells].map(([name, own]) => [name, arrowColumn(own, described.columns[name])])), described), { format: "file" })!;
+}
+
+/** Columns, their descriptions and the accounting, as flechette takes them. */
+export function arrowTable(columns: Map<string, ArrowColumn<any>>, { columns: specs, accounting }: Described): ArrowTable {
+  const metadata = new Map([[VERSION, LIBRARY_VERSION]]);
+  if (accounting) metadata.set(SOURCE, accounting.source).set(ACCOUNTING, JSON.stringify(accounting));
   const schema = {
-    version: Version.V5, endianness: Endianness.Little,
-    fields: names.map((name, i) => field(name, children[i].type, true, known[name] ? specMetadata(known[name]) : null)),
-    metadata: account ? new Map([[ACCOUNTING, JSON.stringify(account)]]) : null,
+    version: Version.V5, endianness: Endianness.Little, metadata,
+    fields: [...columns].map(([name, column]) => field(name, column.type, true, specs[name] ? specMetadata(specs[name]) : null)),
   };
-  return tableToIPC(new ArrowTable(schema as ArrowTable["schema"], children), { format: "file" })!;
+  return new ArrowTable(schema as ArrowTable["schema"], [...columns.values()]);
 }
 
 /** Writes a table as an Arrow IPC file (see `toArrow`), which `readArrow`, pandas and polars read. */
@@ -61,7 +63,7 @@ export function fromArrow(bytes: Uint8Array, options: {
     if (magic(bytes, 0) && !magic(bytes, bytes.length - MAGIC.length)) throw new Error("its end is missing");
     arrow = tableFromIPC(bytes);
   } catch (error) {
-const reason = (error as Error).message;
+    const reason = (error as Error).message;
     throw new ParseError(magic(bytes, 0) && magic(bytes, bytes.length - MAGIC.length)
       ? `cannot read this Arrow file (${reason}); write it without compression, strings as plain strings`
       : `not an Arrow file (${reason}); kernel-lib table FILE --as arrow makes one`, name);
@@ -99,13 +101,13 @@ function specOf(metadata: Map<string, string> | null | undefined): ColumnSpec | 
   return { type, unit: metadata.get("unit") ?? null, ...(metadata.get("base") === "16" ? { base: 16 as const } : {}), meaning, ...(when === undefined ? {} : { null: when }) };
 }
 
-type Values = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float64Array | BigInt64Array;
+type Values = Numbers | BigInt64Array;
 type ArrowType = ReturnType<typeof field>["type"];
 
 const NONE = new Uint8Array(0);
 
-/** A column of one batch. `missing` tells which rows are null. */
-function batch(type: ArrowType, values: Values, length: number, missing: ((row: number) => boolean) | null): ArrowColumn<any> {
+/** A column of one batch. */
+function batch(type: ArrowType, values: Values, length: number, missing: Missing): ArrowColumn<any> {
   let nullCount = 0, validity = NONE;
   if (missing) {
     validity = new Uint8Array((length + 7) >> 3);
@@ -120,91 +122,50 @@ function batch(type: ArrowType, values: Values, length: number, missing: ((row: 
 }
 
 function strings(codes: Int32Array, values: readonly string[]): ArrowColumn<any> {
-  // A table that is part of another (one event's of a trace) shares that one's strings; those that it does not use stay behind.
-  const used = new Int32Array(values.length).fill(-1), kept: string[] = [];
-  const own = codes.map((code) => {
-    if (code < 0) return 0;
-    if (used[code] < 0) used[code] = kept.push(values[code]) - 1;
-    return used[code];
-  });
-  const encoded = kept.map((value) => Buffer.from(value, "utf8"));
-  const offsets = new Int32Array(kept.length + 1);
+  const encoded = values.map((value) => Buffer.from(value, "utf8"));
+  const offsets = new Int32Array(values.length + 1);
   encoded.forEach((bytes, i) => { offsets[i + 1] = offsets[i] + bytes.length; });
   const text = utf8(), type = dictionary(text, int32());
   const Text = batchType(text);
-  const words = new ArrowColumn<any>([new Text({ length: kept.length, nullCount: 0, type: text, validity: NONE, offsets, values: Buffer.concat(encoded) })], text);
-  const column = batch(type, own, codes.length, (row) => codes[row] < 0);
+  const words = new ArrowColumn<any>([new Text({ length: values.length, nullCount: 0, type: text, validity: NONE, offsets, values: Buffer.concat(encoded) })], text);
+  const missing = (row: number) => codes[row] < 0;
+  const column = batch(type, codes.map((code) => Math.max(code, 0)), codes.length, missing);
   (column.data[0] as unknown as { setDictionary(words: unknown): void }).setDictionary(words);
   return column;
 }
 
-function numbers(data: Float64Array, spec: ColumnSpec | undefined, missing: ((row: number) => boolean) | null): ArrowColumn<any> {
-  if (spec?.unit === "ns" && data.every((x, row) => (Number.isSafeInteger(x) && !Object.is(x, -0)) || (missing?.(row) ?? false))) {
-    return batch(int64(), BigInt64Array.from(data, (x) => (x !== x ? 0n : BigInt(x))), data.length, missing);
+function numbers(data: Numbers, length: number, spec: ColumnSpec | undefined, missing: Missing): ArrowColumn<any> {
+  if (data instanceof Float64Array && spec?.unit === "ns" && areWhole(data, missing)) {
+    return batch(int64(), BigInt64Array.from(data, (x) => (x !== x ? 0n : BigInt(x))), length, missing);
   }
-  return batch(float64(), data, data.length, missing);
+  const type = data instanceof Int8Array ? int8() : data instanceof Uint8Array ? uint8() : data instanceof Int16Array ? int16() : data instanceof Uint16Array ? uint16()
+    : data instanceof Int32Array ? int32() : data instanceof Uint32Array ? uint32() : float64();
+  return batch(type, data, length, missing);
 }
 
-function bits(length: number, at: (row: number) => boolean, missing: ((row: number) => boolean) | null): ArrowColumn<any> {
+function bits(length: number, at: (row: number) => boolean, missing: Missing): ArrowColumn<any> {
   const values = new Uint8Array((length + 7) >> 3);
   for (let i = 0; i < length; i++) if (at(i)) values[i >> 3] |= 1 << (i & 7);
   return batch(bool(), values, length, missing);
 }
 
-function arrowColumn(name: string, column: Column<any>, spec: ColumnSpec | undefined): ArrowColumn<any> {
-  const { length } = column;
-  if (column instanceof DictionaryColumn) return strings(column.codes, column.values);
-  if (column instanceof NullableColumn) return numbers(column.data, spec, (row) => column.data[row] !== column.data[row]);
-  if (column instanceof BooleanColumn) return bits(length, (row) => column.data[row] !== 0, null);
-  if (column instanceof Float64Array) return numbers(column, spec, null);
-  if (column instanceof Int8Array) return batch(int8(), column, length, null);
-  if (column instanceof Uint8Array) return batch(uint8(), column, length, null);
-  if (column instanceof Int16Array) return batch(int16(), column, length, null);
-  if (column instanceof Uint16Array) return batch(uint16(), column, length, null);
-  if (column instanceof Int32Array) return batch(int32(), column, length, null);
-  if (column instanceof Uint32Array) return batch(uint32(), column, length, null);
-  // What a verb made: a plain array, or a column of another library.
-  const rows = Array.from({ length }, (_, row) => (column.at(row) ?? null) as unknown);
-  const missing = (row: number) => rows[row] === null;
-  const kinds = new Set(rows.filter((value) => value !== null).map((value) => typeof value));
-  const [kind = spec?.type === "number" || spec?.type === "boolean" ? spec.type : "string"] = kinds;
-  if (kinds.size <= 1 && kind === "number") return numbers(Float64Array.from(rows, (value) => (value === null ? NaN : value as number)), spec, missing);
-  if (kinds.size <= 1 && kind === "boolean") return bits(length, (row) => rows[row] === true, missing);
-  if (kinds.size <= 1 && kind === "string") {
-    const words = new Map<string, number>();
-    const codes = Int32Array.from(rows, (value) => {
-      if (value === null) return -1;
-      const code = words.get(value as string) ?? words.size;
-      words.set(value as string, code);
-      return code;
-    });
-    return strings(codes, [...words.keys()]);
-  }
-  throw new OptionError(`column ${JSON.stringify(name)} holds ${[...kinds].join(" and ")} values, and an Arrow column numbers, strings or booleans; derive one of them, or leave it out: table.select(not(${JSON.stringify(name)}))`);
+export function arrowColumn(cells: Cells, spec: ColumnSpec | undefined): ArrowColumn<any> {
+  if (cells.kind === "string") return strings(cells.codes, cells.values);
+  if (cells.kind === "boolean") return bits(cells.length, cells.at, cells.missing);
+  return numbers(cells.data, cells.length, spec, cells.missing);
 }
 
 /** An Arrow column as one of ours. */
 function ownColumn(column: ArrowColumn<any>, spec: ColumnSpec | null): Column<any> {
   const { length, nullCount } = column;
   const type = column.type ?? null;
-  if (type === null || length === 0) {
-    if (spec?.type === "number") return new Float64Array(0);
-    if (spec?.type === "boolean") return new BooleanColumn(new Uint8Array(0));
-    return spec === null ? [] : new DictionaryColumn(new Int32Array(0), []);
-  }
+  if (type === null || length === 0) return emptyColumn(spec);
   const value = type.typeId === Type.Dictionary ? (type as { dictionary: ArrowType }).dictionary : type;
   if (value.typeId === Type.Utf8 || value.typeId === Type.LargeUtf8 || value.typeId === Type.Utf8View) {
-    const words = new Map<string, number>(), codes = new Int32Array(length);
+    const cells = new StringCells(new Int32Array(length));
     let row = 0;
-    for (const text of column as Iterable<string | null>) {
-      let code = -1;
-      if (text !== null) {
-        code = words.get(text) ?? words.size;
-        if (code === words.size) words.set(text, code);
-      }
-      codes[row++] = code;
-    }
-    return new DictionaryColumn(codes, [...words.keys()]);
+    for (const text of column as Iterable<string | null>) cells.set(row++, text);
+    return cells.finish();
   }
   if (type.typeId === Type.Bool) {
     return nullCount === 0 ? new BooleanColumn(Uint8Array.from(column as Iterable<any>, Number)) : column.toArray() as unknown as Column<any>;
