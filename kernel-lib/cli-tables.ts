@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { escape, type ColumnTable } from "arquero";
 import { toArrow } from "./store/arrow.js";
 import { OptionError } from "./errors.js";
@@ -37,7 +38,7 @@ async function read(path: string, formatName: string | undefined, say: (line: st
   let result: object;
   try {
     result = await loadOpened({ ...opened, chunks: all }, format, {
-      progress: (state: LoadProgress) => { progress.update(() => `kernel-lib: ${opened.name}: ${progressText(state)}`); },
+      progress: (state: LoadProgress) => { progress.update(() => `kernel-lib: ${basename(opened.name)}: ${progressText(state)}`); },
     });
   } finally {
     progress.close();
