@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { escape, type ColumnTable } from "arquero";
 import { MissingEventError, OptionError } from "./errors.js";
 import * as library from "./index.js";
@@ -53,7 +54,7 @@ function sayUnderstood(count: Accounting, say: Say): void {
 async function read({ source, format }: Opened, say: Say): Promise<object> {
   const progress = startProgress();
   try {
-    const result = await loadOpened(source, format, { progress: (state: LoadProgress) => { progress.update(() => `kernel-lib: ${source.name}: ${progressText(state)}`); } });
+    const result = await loadOpened(source, format, { progress: (state: LoadProgress) => { progress.update(() => `kernel-lib: ${basename(source.name)}: ${progressText(state)}`); } });
     sayUnderstood(library.accounting(result), say);
     return result;
   } finally {

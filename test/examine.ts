@@ -74,7 +74,7 @@ export function tablesOf(result: object): kl.ColumnTable[] {
 
 /** A result through everything that takes such a one. */
 function analyse(reader: Reader, result: object, how: { other: object | null; deep: boolean }): void {
-  if ("eventNames" in result) analyseTrace(result as kl.Trace, how.deep);
+  if ("eventNames" in result) analyseTrace(result as kl.Trace, how.other as kl.Trace | null, how.deep);
   else if (!(result instanceof kl.ColumnTable)) analyseProfile(result as kl.Profile, how.other as kl.Profile | null, how.deep);
   else analyseTable(reader, result, how.other as kl.ColumnTable | null, how.deep);
   if (!how.deep) return;
@@ -90,7 +90,7 @@ function showSafely(table: kl.ColumnTable): void {
   kl.bundleOf(kl.describe(table));
 }
 
-function analyseTrace(trace: kl.Trace, deep: boolean): void {
+function analyseTrace(trace: kl.Trace, other: kl.Trace | null, deep: boolean): void {
   const tables = trace.eventNames.map((event) => trace.of(event));
   hold(tables.reduce((rows, table) => rows + table.numRows(), 0) === trace.events.numRows(), "the events' own tables do not hold all events");
   hold(trace.raw.length === trace.events.numRows(), "the arrays are not as long as the table");
@@ -109,6 +109,13 @@ function analyseTrace(trace: kl.Trace, deep: boolean): void {
   if (kicks) {
     const stages = kl.kickStages(kicks);
     kl.kickSpans(kicks);
+    typed(() => kl.kickAccount(kicks));
+    const paths = typed(() => kl.kickPaths(trace, kicks));
+    if (paths) {
+      kl.kickWaits(paths);
+      const critical = typed(() => kl.criticalPath(paths));
+      if (critical && deep) typed(() => kl.pathChart(critical));
+    }
     if (deep) typed(() => kl.stageChart(stages));
     if (deep && kicks.numRows() > 0) typed(() => kl.sequenceChart(kl.kickSequence(trace, kicks.object(0) as kl.KickRow)));
   }
@@ -119,6 +126,12 @@ function analyseTrace(trace: kl.Trace, deep: boolean): void {
     typed(() => kl.vcpuStateSummary(states));
     if (deep) typed(() => kl.stateChart(states));
     addsUp(trace, states);
+  }
+  if (!deep) return;
+  for (const [host, guest] of [[trace, other ?? trace], [other ?? trace, trace]]) {
+    typed(() => kl.alignClocks(host, guest));
+    const joined = typed(() => kl.joinTraces({ host, guest }, { offset: 0 }));
+    if (joined && !host.raw.side && !guest.raw.side) hold(joined.raw.length === host.raw.length + guest.raw.length, "two traces joined do not hold the events of both");
   }
 }
 
@@ -140,6 +153,11 @@ function analyseProfile(profile: kl.Profile, other: kl.Profile | null, deep: boo
   const busy = typed(() => kl.excludeIdle(profile));
   if (busy) typed(() => kl.foldStacks(busy));
   typed(() => kl.mergeStacks({ host: profile, guest: other ?? profile }));
+  for (const both of [{ host: profile, guest: other ?? profile }, { host: other ?? profile, guest: profile }]) {
+    typed(() => kl.nestStacks(both));
+    typed(() => kl.nestWeights(both));
+    typed(() => kl.nestVcpus(both));
+  }
   if (folded) analyseFolded(folded, deep);
 }
 

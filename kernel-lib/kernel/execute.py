@@ -35,6 +35,9 @@ def strip(notebook):
             cell.metadata.pop(key, None)
         outputs = []
         for output in cell.get("outputs", []):
+            # Where a load that took long said how far it was, and then had nothing more to say.
+            if output.output_type == "display_data" and output.data == {"text/plain": ""}:
+                continue
             # One stream that came in pieces is one output.
             last = outputs[-1] if outputs else None
             if last and output.output_type == "stream" and last.output_type == "stream" and last.name == output.name:

@@ -278,7 +278,7 @@ export async function loadOpened<T extends object, O extends LoadOptions>(opened
   try {
     for await (const chunk of interruptible(opened.chunks, options.signal, () => `${name}, ${progressText(state())}`, opened.close)) {
       feeder.feed(chunk);
-      progress?.update(() => `${name}: ${progressText(state())}`);
+      progress?.update(() => `${baseName(name)}: ${progressText(state())}`);
       if (performance.now() < turn + TURN_MS) continue;
       options.progress?.(state());
       await setImmediate();
@@ -293,6 +293,8 @@ export async function loadOpened<T extends object, O extends LoadOptions>(opened
   }
 }
 
+const baseName = (path: string): string => path.split("/").pop() ?? path;
+
 /** A text on one line, where a line break would end a row. */
 export const oneLine = (text: string): string => text.replace(/[\r\n]+/g, " ");
 
@@ -305,6 +307,5 @@ export function accountingLine(count: Accounting): string {
   if (count.notUnderstood > 0) parts.push(`${n(count.notUnderstood)} not understood`);
   const verdict = count.notUnderstood === 0 ? "all understood"
     : `first not understood: line ${n(count.unknown[0].line)}: ${count.unknown[0].text.slice(0, 80)}`;
-  const base = count.source.split("/").pop() ?? count.source;
-  return `${base}: ${n(count.lines)} lines = ${parts.join(" + ")}; ${verdict}`;
+  return `${baseName(count.source)}: ${n(count.lines)} lines = ${parts.join(" + ")}; ${verdict}`;
 }
