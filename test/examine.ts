@@ -109,6 +109,14 @@ function analyseTrace(trace: kl.Trace, deep: boolean): void {
   if (kicks) {
     const stages = kl.kickStages(kicks);
     kl.kickSpans(kicks);
+    kl.kickAccount(kicks);
+    const paths = typed(() => kl.kickPaths(trace, kicks, { vcpus }));
+    if (paths) {
+      const path = kl.criticalPath(paths);
+      kl.kickWaits(paths);
+      if (deep) typed(() => kl.pathChart(path));
+      waysAddUp(trace, kicks, paths);
+    }
     if (deep) typed(() => kl.stageChart(stages));
     if (deep && kicks.numRows() > 0) typed(() => kl.sequenceChart(kl.kickSequence(trace, kicks.object(0) as kl.KickRow)));
   }
@@ -120,6 +128,20 @@ function analyseTrace(trace: kl.Trace, deep: boolean): void {
     if (deep) typed(() => kl.stateChart(states));
     addsUp(trace, states);
   }
+}
+
+/** Whether times are whole ns, exact in sums, and never go back. */
+function exactTimes({ raw: { ts, length } }: kl.Trace): boolean {
+  for (let i = 0; i < length; i++) if (!(Math.abs(ts[i]) < 2 ** 50 && Number.isInteger(ts[i])) || (i > 0 && ts[i] < ts[i - 1])) return false;
+  return true;
+}
+
+/** The pieces of the kicks' paths add up to their ways, to the ns. */
+function waysAddUp(trace: kl.Trace, kicks: kl.ColumnTable, paths: kl.ColumnTable): void {
+  if (!exactTimes(trace)) return;
+  const ways = (kicks.objects({ limit: Infinity }) as { exit: number | null; end: number | null }[]).reduce((sum, { exit, end }) => (exit === null || end === null ? sum : sum + end - exit), 0);
+  const pieces = (Array.from(paths.array("dur")) as number[]).reduce((a, b) => a + b, 0);
+  hold(pieces === ways, `the pieces of kicks add up to ${pieces} ns, their ways to ${ways} ns`);
 }
 
 /** The states of every thread add up to one and the same time, to the ns (where times are whole ns and exact). */
