@@ -15,7 +15,7 @@ export type LineKind = typeof ROW | typeof CONTINUATION | typeof HEADER | typeof
  * messages), or not understood. So no line can go uncounted.
  */
 export interface LineParser<T extends object> {
-  /** `bytes[start, end)` is the line, without its newline and carriage return. The bytes are lent: copy what you keep. */
+  /** `bytes[start, end)` is the line, without its newline and carriage return, one of which is at `bytes[end]`, always. The bytes are lent: copy what you keep. */
   line(bytes: Buffer, start: number, end: number): LineKind;
   /**
    * For speed, where a format has it: takes whole lines that it knows from `start` on, adds them to the count, and returns where the line begins that it leaves to `line`.
@@ -173,17 +173,63 @@ class LineFeeder<T extends object> {
     }
   }
 
-  finish(): T {
+  /** The result, after the last line. */
+  end(): T {
     if (this.heldLength > 0) this.heldLine();
-    const { count } = this;
-    if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
-      const { line, text } = count.unknown[0];
-      throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
-    }
-    const result = this.parser.finish();
-    setAccounting(result, count);
+    return this.parser.finish();
+  }
+
+  finish(): T {
+    const result = this.end();
+    settle(result, this.count);
     return result;
   }
+}
+
+/** One of each format stays, as V8 drops what it compiled for a class with its last object. */
+const kept = new Map<string, LineFeeder<object>>();
+
+function newFeeder<T extends object, O extends ParseOptions>(format: Format<T, O>, options: O, name: string): LineFeeder<T> {
+  const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), format.name, source);
+  if (!kept.has(format.name)) kept.set(format.name, make("text"));
+  return make(name);
+}
+
+/** Gives a result its accounting. @throws ParseError where no line could be read */
+export function settle(result: object, count: Accounting): void {
+  if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
+    const { line, text } = count.unknown[0];
+    throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
+  }
+  setAccounting(result, count);
+}
+
+/** Chunks of text from the middle of a file → a parser's result for them and how their lines were spent; the whole may still turn out not to be of the format. */
+export async function readPart<T extends object>(
+  chunks: AsyncIterable<Uint8Array>, format: Format<T>, name: string, onChunk: (bytes: number, rows: number) => void,
+): Promise<{ result: T; count: Accounting }> {
+  const feeder = newFeeder(format, {}, name);
+  for await (const chunk of chunks) {
+    const before = feeder.count.rows;
+    feeder.feed(chunk);
+    onChunk(chunk.length, feeder.count.rows - before);
+  }
+  return { result: feeder.end(), count: feeder.count };
+}
+
+/** The accountings of a text's parts, in their order → that of the whole. */
+export function joinAccountings(counts: readonly Accounting[]): Accounting {
+  const whole = { ...counts[0], unknown: counts[0].unknown.slice() };
+  for (const count of counts.slice(1)) {
+    for (const { line, text } of count.unknown.slice(0, KEPT_UNKNOWN - whole.unknown.length)) whole.unknown.push({ line: whole.lines + line, text });
+    whole.bytes += count.bytes;
+    whole.lines += count.lines;
+    whole.rows += count.rows;
+    whole.continuation += count.continuation;
+    whole.header += count.header;
+    whole.notUnderstood += count.notUnderstood;
+  }
+  return whole;
 }
 
 let recognise: ((text: string) => string | null) | null = null;
@@ -201,7 +247,7 @@ function looksLike(count: Accounting): string {
 /** Text in one piece → a format's result. The body of every `from…` function. */
 export function parseText<T extends object, O extends ParseOptions>(input: string | Uint8Array, format: Format<T, O>, options: O): T {
   const name = options.name ?? "text";
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
+  const feeder = newFeeder(format, options, name);
   feeder.feed(typeof input === "string" ? Buffer.from(input, "utf8") : unpack(input, name, options));
   return feeder.finish();
 }
@@ -217,7 +263,7 @@ export async function loadText<T extends object, O extends LoadOptions>(source: 
 /** The same for a source that is open. */
 export async function loadOpened<T extends object, O extends LoadOptions>(opened: OpenedSource, format: Format<T, O>, options: O): Promise<T> {
   const name = options.name ?? opened.name;
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name), { count } = feeder;
+  const feeder = newFeeder(format, options, name), { count } = feeder;
   const begin = performance.now();
   const state = (): LoadProgress => ({ read: opened.read(), size: opened.size, bytes: count.bytes, rows: count.rows, seconds: (performance.now() - begin) / 1000 });
   const progress = options.quiet || options.progress ? null : startProgress();
@@ -239,6 +285,9 @@ export async function loadOpened<T extends object, O extends LoadOptions>(opened
     progress?.close();
   }
 }
+
+/** A text on one line, where a line break would end a row. */
+export const oneLine = (text: string): string => text.replace(/[\r\n]+/g, " ");
 
 /** One line for people: "trace-cmd.txt: 43,738 lines = 43,737 rows + 1 header; all understood". */
 export function accountingLine(count: Accounting): string {
