@@ -116,7 +116,7 @@ export async function streamTable({ source, format }: Opened, event: string | un
     for await (const text of partsOf(source.chunks, format.name === "perf-script", part)) {
       const table = parts.next(parsePart(text, parserOf(), count));
       const state = { read: source.read(), size: source.size, bytes: count.bytes, rows: count.rows, seconds: (performance.now() - begin) / 1000 };
-      progress.update(() => `kernel-lib: ${source.name}: ${progressText(state)}`);
+      progress.update(() => `kernel-lib: ${basename(source.name)}: ${progressText(state)}`);
       if (table === null) continue;
       const { cells } = cellsOfTable(table), into = await open();
       await into.append(Object.keys(parts.columns()).map((column) => cells.get(column) ?? null), table.numRows());

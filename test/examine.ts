@@ -109,12 +109,13 @@ function analyseTrace(trace: kl.Trace, other: kl.Trace | null, deep: boolean): v
   if (kicks) {
     const stages = kl.kickStages(kicks);
     kl.kickSpans(kicks);
-    typed(() => kl.kickAccount(kicks));
-    const paths = typed(() => kl.kickPaths(trace, kicks));
+    kl.kickAccount(kicks);
+    const paths = typed(() => kl.kickPaths(trace, kicks, { vcpus }));
     if (paths) {
+      const path = kl.criticalPath(paths);
       kl.kickWaits(paths);
-      const critical = typed(() => kl.criticalPath(paths));
-      if (critical && deep) typed(() => kl.pathChart(critical));
+      if (deep) typed(() => kl.pathChart(path));
+      waysAddUp(trace, kicks, paths);
     }
     if (deep) typed(() => kl.stageChart(stages));
     if (deep && kicks.numRows() > 0) typed(() => kl.sequenceChart(kl.kickSequence(trace, kicks.object(0) as kl.KickRow)));
@@ -133,6 +134,20 @@ function analyseTrace(trace: kl.Trace, other: kl.Trace | null, deep: boolean): v
     const joined = typed(() => kl.joinTraces({ host, guest }, { offset: 0 }));
     if (joined && !host.raw.side && !guest.raw.side) hold(joined.raw.length === host.raw.length + guest.raw.length, "two traces joined do not hold the events of both");
   }
+}
+
+/** Whether times are whole ns, exact in sums, and never go back. */
+function exactTimes({ raw: { ts, length } }: kl.Trace): boolean {
+  for (let i = 0; i < length; i++) if (!(Math.abs(ts[i]) < 2 ** 50 && Number.isInteger(ts[i])) || (i > 0 && ts[i] < ts[i - 1])) return false;
+  return true;
+}
+
+/** The pieces of the kicks' paths add up to their ways, to the ns. */
+function waysAddUp(trace: kl.Trace, kicks: kl.ColumnTable, paths: kl.ColumnTable): void {
+  if (!exactTimes(trace)) return;
+  const ways = (kicks.objects({ limit: Infinity }) as { exit: number | null; end: number | null }[]).reduce((sum, { exit, end }) => (exit === null || end === null ? sum : sum + end - exit), 0);
+  const pieces = (Array.from(paths.array("dur")) as number[]).reduce((a, b) => a + b, 0);
+  hold(pieces === ways, `the pieces of kicks add up to ${pieces} ns, their ways to ${ways} ns`);
 }
 
 /** The states of every thread add up to one and the same time, to the ns (where times are whole ns and exact). */

@@ -52,7 +52,7 @@ export function kickPaths(trace: Trace, kicks: ColumnTable, options: KickPathsOp
     const way = times(row!);
     if (way.exit === null || way.end === null || way[where] === null) return;
     const kick = Object.fromEntries(own.map(([name, at]) => [name, at(row!)])) as unknown as Kick;
-    const bounds = [...boundsOf(way), where === "ack" ? way.ack! : Infinity], legs = legsOf(kick, way.exit, way[where]);
+    const bounds = [...boundsOf(way), Infinity], legs = legsOf(kick, way.exit, way[where]);
     let stage = 0;
     for (const { who, pid, from, to } of legs) {
       for (const { start, end, state } of stretches(lines.get(pid), kick.ts + from, kick.ts + to)) {

@@ -52,6 +52,7 @@ export function detach({ at: P, awake }: Kicks, row: number, run: Run | null): v
 export function tunCalled({ at: P }: Kicks, run: Run, i: number): void {
   const row = run.tun;
   run.unserved = -1;
+  run.woken.length = 0; // it runs, though nothing said that it got a CPU: a later switch is not the one
   if (row < 0) return;
   if (P.tunCount.data[row] <= 0) {
     P.tunCount.data[row] = 0;
@@ -68,6 +69,7 @@ export function tunCalled({ at: P }: Kicks, run: Run, i: number): void {
 
 /** Event i: the interrupt of a device is raised by a thread, for the kicks of a run (its own, or one that woke it at wokenAt); adds those that it is for to served. */
 export function raiseFor({ at: P, device, queue, backCode, usesTun }: Kicks, machine: Machine, run: Run, intid: number, i: number, wokenAt: number, served: number[]): void {
+  if (wokenAt < 0) run.woken.length = 0;
   if (run.waiting.length === 0) return;
   run.waiting = run.waiting.filter((row) => {
     const own = machine.intid(device.data[row] % machine.count, queue.data[row]);

@@ -50,10 +50,10 @@ const LINE = 0, MSI = 1;
 const WHYS = [
   "lost events", "the trace ends", "handled by the vCPU's own thread in QEMU", "no back end known", "merged into an earlier kick", "the back end was awake",
   "no wake of the back end", "no tun_get_user in this run", "no interrupt by this run", "InterruptStatus not read", "no kvm_exit before", "no kvm_entry before the read",
-  "tun_get_user of this kick cannot be told from a merged one's", "no vCPU known that takes the interrupt",
+  "tun_get_user of this kick cannot be told from a merged one's", "no vCPU known that takes the interrupt", "no sched_switch to the back end",
 ];
 export const LOST = 0, OWN = 2, MERGED = 4, DOUBTFUL = 12;
-const END = 1, NOBODY = 3, AWAKE = 5, NO_WAKE = 6, NO_TUN = 7, NO_IRQ = 8, NO_READ = 9, NO_EXIT = 10, NO_ENTRY = 11, NO_TAKER = 13;
+const END = 1, NOBODY = 3, AWAKE = 5, NO_WAKE = 6, NO_TUN = 7, NO_IRQ = 8, NO_READ = 9, NO_EXIT = 10, NO_ENTRY = 11, NO_TAKER = 13, NO_RUN = 14;
 
 /** Positions of events, one per kick, growing; -1 stands for null. */
 export class Positions {
@@ -153,7 +153,7 @@ export function kickTable(walked: Walked, trace: Trace, ids: Map<number, number>
       : backCode.data[row] < 0 ? NOBODY
       : awake.data[row] === 1 && P.wake.data[row] < 0 ? AWAKE
       : P.wake.data[row] < 0 ? (underWay.has(row) ? END : NO_WAKE)
-      : P.run.data[row] < 0 ? END
+      : P.run.data[row] < 0 ? (P.tunFirst.data[row] >= 0 || P.irq.data[row] >= 0 ? NO_RUN : END)
       : underWay.has(row) && P.isr.data[row] < 0 && !msi(row) ? END
       : usesTun.data[row] === 1 && P.tunFirst.data[row] < 0 ? NO_TUN
       : P.irq.data[row] < 0 ? NO_IRQ

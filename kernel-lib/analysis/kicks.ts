@@ -219,7 +219,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
         if (target < 0) break;
         if (accesses.fast !== null && kickOf[thread] < 0 && exitAt[thread] >= 0 && backEnd[target] === 1) {
           const j = fastAfter(trace, kinds, accesses.fast, i, side);
-          if (j >= 0) {
+          if (j >= 0 && fastDone[thread] !== j) {
             fastDone[thread] = j;
             kick(thread, i, VIA_FAST, accesses.fast.device[slot[j]], accesses.fast.queue[slot[j]]);
           }

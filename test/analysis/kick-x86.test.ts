@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as kl from "kernel-lib";
 
@@ -123,6 +124,31 @@ describe("virtioKicks on x86 (lines written after the kernel's formats)", () => 
     expect(more).toEqual([]);
     expect(first).toMatchObject({ awake: false, tun_first: 5500, irq: 14500 });
     expect(second).toMatchObject({ ts: 100_000_020_600, exit: -600, awake: true, wake: null, tun_first: null, whole: false, why: "the back end was awake" });
+  });
+});
+
+describe("on x86, whatever is missing", () => {
+  const shift = (text: string, seconds: number): string => text.replace(/ 100\./g, ` ${100 + seconds}.`);
+  // Three kicks, one after the other, and a second waking before the notification.
+  const twice = VHOST_MSI.replace(/^.*000011500.*$/m, (line) => `${line.replace("000011500", "000011200")}\n${line}`);
+  const part = [VHOST_MSI, shift(POSTED, 1), shift(twice, 2), shift(LEGACY, 3)].join("\n").split("\n");
+  it("every notification is in exactly one row, and the paths add up to the ways", () => {
+    fc.assert(fc.property(fc.array(fc.record({ at: fc.nat(part.length - 1), n: fc.integer({ min: 1, max: 4 }), gap: fc.boolean() }), { maxLength: 8 }), (cuts) => {
+      const lines = part.slice();
+      for (const { at, n, gap } of cuts) lines.splice(at % lines.length, n, ...(gap ? [`CPU:${at % 4} [${n} EVENTS DROPPED]`] : []));
+      const text = lines.join("\n"), notifications = lines.filter((line) => /fast mmio at|pio_write/.test(line)).length;
+      if (notifications === 0 || !["kvm_exit:", "kvm_entry:", "sched_waking:", "sched_switch:"].every((event) => text.includes(event))) return;
+      const trace = kl.fromTraceCmd(text), kicks = kl.virtioKicks(trace), list = rows(kicks);
+      expect(list.length).toBe(notifications);
+      const ways = list.filter((kick) => kick.exit !== null && kick.end !== null).reduce((sum, kick) => sum + kick.end - kick.exit, 0);
+      expect(rows(kl.kickPaths(trace, kicks)).reduce((sum, { dur }) => sum + dur, 0)).toBe(ways);
+      for (const kick of list) {
+        const times = [kick.exit, kick.wake, kick.sched_in, kick.tun_first, kick.irq, kick.vcpu_wake, kick.entry, kick.isr_read].filter((time) => time !== null);
+        expect(times).toEqual(times.slice().sort((a, b) => a - b));
+        expect(kick.whole).toBe(kick.why === null);
+        if (kick.whole) expect(kick.end).not.toBeNull();
+      }
+    }), { numRuns: 300, seed: 20240601 });
   });
 });
 
