@@ -2,8 +2,10 @@
 
 export { ColumnTable } from "arquero";
 
-export { KernelLibError, ParseError, MissingEventError, MissingFileError, OptionError } from "./errors.js";
+export { KernelLibError, ParseError, MissingEventError, MissingFileError, OptionError, UnpackLimitError, InterruptedError } from "./errors.js";
 export type { Source } from "./source/bytes.js";
+export type { UnpackOptions } from "./source/unpack.js";
+export type { LoadProgress } from "./source/progress.js";
 export { accounting, type Accounting, type ParseOptions, type LoadOptions } from "./source/lines.js";
 export type { CachedLoadOptions } from "./store/cache.js";
 export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
@@ -100,4 +102,6 @@ export { formatValue } from "./format.js";
 export { check, CheckError } from "./notebook/check.js";
 export { renderChart, type RenderedChart } from "./chart/render.js";
 import { installProgress } from "./notebook/progress.js";
+import { installInterruption } from "./notebook/interrupt.js";
 installProgress();
+installInterruption();

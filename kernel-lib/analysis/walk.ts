@@ -71,24 +71,25 @@ const MOST_TIDS = 1 << 22;
 /** Thread ids → 0, 1, 2 …, for all threads that some columns name. */
 export class Threads {
   private index = new Int32Array(1 << 12).fill(-1);
-  private readonly impossible = new Map<number, number>();
+  /** Numbers that are no thread's, and -1, which perf prints for a thread that it does not know. */
+  private readonly others = new Map<number, number>();
   readonly tids: number[] = [];
   constructor(columns: (ArrayLike<number> | null)[]) {
     for (const list of columns) if (list) this.addAll(list);
   }
   private addAll(list: ArrayLike<number>): void {
-    let last = -1;
+    let last = NaN;
     for (let i = 0; i < list.length; i++) {
       const tid = list[i];
       if (tid === last) continue; // most events are of the thread that the one before is of
       last = tid;
-      if (tid >= 0 && this.of(tid) < 0) this.add(tid);
+      if (tid === tid && this.of(tid) < 0) this.add(tid);
     }
   }
   private add(tid: number): void {
     const thread = this.tids.push(tid) - 1;
-    if (tid >= MOST_TIDS) {
-      this.impossible.set(tid, thread);
+    if (tid < 0 || tid >= MOST_TIDS) {
+      this.others.set(tid, thread);
       return;
     }
     if (tid >= this.index.length) {
@@ -98,9 +99,10 @@ export class Threads {
     }
     this.index[tid] = thread;
   }
-  /** A thread's index; -1 for what is no thread of the trace. */
+  /** A thread's index; -1 for what is no thread of the trace, and for NaN. */
   of(tid: number): number {
-    return tid >= 0 && tid < this.index.length ? this.index[tid] : tid >= MOST_TIDS ? this.impossible.get(tid) ?? -1 : -1;
+    if (tid >= 0 && tid < this.index.length) return this.index[tid];
+    return this.others.get(tid) ?? -1;
   }
   get size(): number { return this.tids.length; }
 }

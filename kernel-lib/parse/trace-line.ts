@@ -11,7 +11,7 @@ const isBlank = (c: number) => c === SPACE || c === TAB;
 /** ns per unit of the last of that many decimals. */
 const FRACTION = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10, 1];
 // Damaged lines stay cheap: nothing below looks further than what a tool prints, however often a line seems to begin anew.
-const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100;
+const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100, MOST_PID = 0x7fffffff;
 /** What `tgid` says where there is no such column, and where it reads "(-----)". */
 export const NO_TGID = -2, TGID_UNKNOWN = -1;
 
@@ -164,14 +164,14 @@ export class LineReader {
     if (b[end - 1] === RPAREN) { // "(  123)" or "(-----)"
       let open = end - 2, n = 0, scale = 1, digits = 0;
       for (; open > start && b[open] !== LPAREN && end - open < LONGEST_TGID; open--) if (isDigit(b[open])) { n += (b[open] - ZERO) * scale; scale *= 10; digits++; }
-      if (b[open] !== LPAREN) return false;
+      if (b[open] !== LPAREN || n > MOST_PID) return false;
       this.tgid = digits > 0 ? n : TGID_UNKNOWN;
       end = open;
       while (end > start && b[end - 1] === SPACE) end--;
     }
     let i = end, n = 0, scale = 1;
     while (i > start && isDigit(b[i - 1])) { n += (b[--i] - ZERO) * scale; scale *= 10; }
-    if (i === end || i === start || end - i > 10) return false;
+    if (i === end || i === start || end - i > 10 || n > MOST_PID) return false;
     this.pid = n;
     this.commStart = start;
     if (b[i - 1] === DASH && i - 1 > start && b[i - 2] !== SPACE) { this.commEnd = i - 1; return true; }
