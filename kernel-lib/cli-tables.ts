@@ -84,9 +84,3 @@ export async function writeTable(table: ColumnTable, form: string): Promise<void
   }
   await write("\n]\n");
 }
-
-/** Folds the stacks of perf script's output to standard output. */
-export async function foldFile(path: string, options: library.FoldOptions, say: (line: string) => void): Promise<void> {
-  const profile = await read(path, "perf-script", say) as library.Profile;
-  await write(library.toFolded(library.foldStacks(profile, options)));
-}

@@ -148,20 +148,21 @@ const commands: Record<string, Command> = {
     },
   },
   fold: {
-    usage: "kernel-lib fold FILE [--pid] [--tid] [--kernel] [--jit] [--all] [--addrs] [--event NAME]",
+    usage: "kernel-lib fold FILE [--pid] [--tid] [--kernel] [--jit] [--all] [--addrs] [--event NAME] [--workers N]",
     help: "Folds the stacks of perf script output (FILE, plain, .gz or .zst; - is standard input) as FlameGraph's stackcollapse-perf.pl does.\n"
       + "  --pid     name processes with their pid      --tid    with pid and thread id\n"
       + "  --kernel  mark kernel functions with _[k]    --jit    mark compiled code with _[j]    --all  both\n"
       + "  --addrs   give functions without a name their address\n"
-      + "  --event   the event to take; default: the first in the file",
+      + "  --event   the event to take; default: the first in the file\n"
+      + "  --workers threads that read a large plain file; default: 1",
     options: {
       pid: { type: "boolean" }, tid: { type: "boolean" }, kernel: { type: "boolean" }, jit: { type: "boolean" }, all: { type: "boolean" }, addrs: { type: "boolean" },
-      event: { type: "string" },
+      event: { type: "string" }, workers: { type: "string" },
     },
-    async run(values, files) {
+    async run({ workers = "1", ...options }, files) {
       if (files.length !== 1) throw new UsageError("fold needs one file, or - for standard input");
-      const { foldFile } = await import("./cli-tables.js");
-      await foldFile(files[0], values, say);
+      const { foldFile } = await import("./cli-fold.js");
+      await foldFile(files[0], options, Number(workers), say);
       return 0;
     },
   },

@@ -27,7 +27,7 @@ export {
 } from "./analysis/compare.js";
 
 // Samples and stacks.
-export { perfScript, fromPerfScript, loadPerfScript, NO_NUMBER, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
+export { perfScript, fromPerfScript, loadPerfScript, NO_NUMBER, type PerfScriptOptions, type Profile, type ProfileArrays, type FrameKind } from "./parse/perf-script.js";
 export { folded, fromFolded, loadFolded, toFolded, writeFolded } from "./parse/folded.js";
 export { foldStacks, type FoldOptions } from "./analysis/fold.js";
 export { mergeStacks, stackScale, countedTwice, type MergeOptions } from "./analysis/merge-stacks.js";
@@ -57,11 +57,13 @@ export { kickStages, kickSpans } from "./analysis/kick-stages.js";
 export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStatesOptions } from "./analysis/vcpu-states.js";
 export { kickAccount } from "./analysis/kick-account.js";
 export { kickPaths, criticalPath, kickWaits, type KickPathsOptions, type CriticalPathOptions } from "./analysis/kick-path.js";
-export { kickSequence, kickAt, type KickRow, type KickAtOptions } from "./analysis/kick-sequence.js";
+export { kickSequence, kickAt, type KickRow, type KickAtOptions, type KickSequenceOptions } from "./analysis/kick-sequence.js";
 
 // Host and guest on one clock.
 export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
 export { joinTraces, type HostAndGuestTraces, type JoinOptions } from "./analysis/join.js";
+export { guestCpus, guestDevices, type GuestDevicesOptions } from "./analysis/guest-devices.js";
+export { packetPath, packetStages, type PacketPathOptions } from "./analysis/packets.js";
 
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";

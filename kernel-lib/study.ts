@@ -32,6 +32,8 @@ interface Recordings {
   afterExclusion: ColumnTable;
   trace: Trace;
   hostProfile: Profile;
+  /** The host's profile with its samples in guest mode, which perf script prints with --guestmount alone; for nestStacks. */
+  wholeHostProfile: Profile;
   guestProfile: Profile;
   threads: ColumnTable;
   commands: ColumnTable;
@@ -70,6 +72,7 @@ const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
   afterExclusion: { files: ["perf-kvm-report-after-exclusion.txt"], load: loadPerfReport },
   trace: { files: ["trace-cmd.nsec.txt", "trace-cmd.txt"], step: "trace-cmd", repeats: /^trace-cmd(-r\d+)?\.nsec\.txt$/, load: loadTraceCmd },
   hostProfile: { files: ["perf-script-host.txt"], step: "perf-script", load: loadPerfScript },
+  wholeHostProfile: { files: ["perf-script-host-guestmount.txt"], load: loadPerfScript },
   guestProfile: { files: ["perf-script-guest.txt"], step: "perf-script", load: loadPerfScript },
   threads: { files: ["environment.txt"], load: loadThreadList },
   commands: { files: ["commands.txt"], load: loadCommands },
@@ -101,7 +104,7 @@ export interface Run extends Readonly<Recordings> {
 }
 
 /** Several runs side by side: each table of all of them stacked, with a first column run. */
-export interface Study extends Readonly<Omit<Recordings, "trace" | "hostProfile" | "guestProfile">> {
+export interface Study extends Readonly<Omit<Recordings, "trace" | "hostProfile" | "wholeHostProfile" | "guestProfile">> {
   runs: readonly Run[];
   /** One run by its name. @throws OptionError for a name that the study has not. */
   run(name: string): Run;

@@ -2,7 +2,8 @@ import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
 import { NO_NUMBER, type Profile } from "../parse/perf-script.js";
 import { makeTable, tableOf, type Columns, type RowOf } from "../source/columns.js";
-import { chooseEvent, foldStacks, type FoldOptions } from "./fold.js";
+import { foldStacks, type FoldOptions } from "./fold.js";
+import { chooseEvent } from "./fold-samples.js";
 
 export interface MergeOptions extends FoldOptions {
   /** Put before the names of the guest's processes; default "<guest>". */

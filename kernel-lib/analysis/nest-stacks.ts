@@ -1,9 +1,10 @@
 import type { ColumnTable } from "arquero";
 import type { Profile } from "../parse/perf-script.js";
 import { DictionaryColumn, makeTable } from "../source/columns.js";
-import { foldStacks, inByteOrder } from "./fold.js";
+import { foldStacks } from "./fold.js";
 import { mergedColumns, type Scale, type Side } from "./merge-stacks.js";
 import { frameOf, planOf, sum, weightOf, type HostAndGuest, type Lane, type NestOptions } from "./nest-plan.js";
+import { inByteOrder } from "./stack-texts.js";
 
 /** Frames of nestStacks that stand for time that no guest's stack can be given. */
 export const notAttributed = { noSample: "[guest mode, no guest sample]", noVcpu: "[guest mode, vCPU not known]" } as const;

@@ -1,5 +1,5 @@
 // The first line of a sample in perf script's output, up to its event: comm, pid and tid, CPU, misc letters, time, period. See perf-script.ts.
-import { Dictionary } from "../source/columns.js";
+import { Dictionary } from "../source/builders.js";
 
 /** Stands for "not printed" in the Int32Arrays of a profile, since -1 is a pid that perf prints. */
 export const NO_NUMBER = -0x80000000;

@@ -1,6 +1,7 @@
 // Lines of perf script's output → samples, frames and the tree of their stacks, as arrays. What they look like: perf-script.ts.
-import { Dictionary, DictionaryColumn, IntBuilder, NumberBuilder, type RowOf } from "../source/columns.js";
-import { CONTINUATION, HEADER, ROW, UNKNOWN, type Accounting, type LineKind, type LineParser } from "../source/lines.js";
+import { Dictionary, DictionaryColumn, IntBuilder, narrowCodes, NumberBuilder } from "../source/builders.js";
+import type { RowOf } from "../source/columns.js";
+import { CONTINUATION, HEADER, ROW, UNKNOWN, type Accounting, type Format, type LineKind, type LineParser } from "../source/lines.js";
 import { Frames, NOT_A_FRAME, type FrameKind } from "./perf-frames.js";
 import { endOfWord, Head, NO_NUMBER, skip, startsWith } from "./perf-head.js";
 import type { profileLostColumns } from "./perf-script.js";
@@ -53,6 +54,12 @@ export interface PerfSamples {
   header: Record<string, string>;
 }
 
+export const perfSamples: Format<PerfSamples> = {
+  name: "perf-script",
+  command: "perf script",
+  parser: () => new PerfSampleParser(),
+};
+
 const TAB = 9, NEWLINE = 10, RETURN = 13, BLANK = 32, HASH = 35, PAREN = 41, COLON = 58;
 const NOT_SEEN = -2;
 
@@ -63,7 +70,7 @@ const MESSAGE = new RegExp([
   "^(addr2line|cmd__addr2line) ", "continuing without symbols$", "^no symbols found in ", "^Kernel address maps ", "^Cannot load tips.txt ",
 ].join("|"));
 
-export class PerfSampleParser implements LineParser<PerfSamples> {
+class PerfSampleParser implements LineParser<PerfSamples> {
   private readonly ts = new NumberBuilder();
   private readonly cpu = new IntBuilder();
   private readonly pid = new IntBuilder();
@@ -177,7 +184,7 @@ export class PerfSampleParser implements LineParser<PerfSamples> {
       this.frameOfLine = frames;
       this.followers = followers;
     }
-    if (this.frameOfLine[code] === NOT_SEEN) this.frameOfLine[code] = this.frames.fromText(bytes.toString("utf8", start, end));
+    if (this.frameOfLine[code] === NOT_SEEN) this.frameOfLine[code] = this.frames.fromBytes(bytes, start, end);
     return code;
   }
 
@@ -278,18 +285,28 @@ export class PerfSampleParser implements LineParser<PerfSamples> {
   finish(): PerfSamples {
     const unclosed = this.open && this.depth > 0;
     this.close();
-    const { parent, frame } = this.tree, depth = new Int32Array(parent.length);
-    for (let node = 1; node < depth.length; node++) depth[node] = depth[parent[node]] + 1;
+    const { parent, frame } = this.tree;
     const { symbol, dso, kind, addr, srcline } = this.frames, length = this.stack.length;
     const raw: ProfileArrays = {
-      length, ts: this.ts.data.slice(0, length), period: this.period.data.slice(0, length), cpu: this.cpu.finish(), pid: this.pid.finish(), tid: this.tid.finish(),
-      comm: new DictionaryColumn(this.comm.finish(), this.head.comms.values()), event: new DictionaryColumn(this.event.finish(), this.events.values()),
-      stack: this.stack.finish(), parent, frame, depth, symbol, dso, kind, addr, unclosed,
+      length, ts: this.ts.data.subarray(0, length), period: this.period.data.subarray(0, length), cpu: this.cpu.data.subarray(0, length), pid: this.pid.data.subarray(0, length), tid: this.tid.data.subarray(0, length),
+      comm: column(this.comm, this.head.comms), event: column(this.event, this.events),
+      stack: this.stack.data.subarray(0, length), parent, frame, depth: depthsOf(parent), symbol, dso, kind, addr, unclosed,
     };
     return {
       raw, srcline, misc: this.misc.finish(), payload: this.payload.finish(), vm: this.vm.finish(), vcpu: this.vcpu.finish(), lost: this.lost, header: this.header,
     };
   }
+}
+
+function column(codes: IntBuilder, dictionary: Dictionary): DictionaryColumn {
+  return new DictionaryColumn(narrowCodes(codes.data, codes.length, dictionary.size), dictionary.values());
+}
+
+/** How many frames are between the root and each node of a tree. */
+export function depthsOf(parent: Int32Array): Int32Array {
+  const depth = new Int32Array(parent.length);
+  for (let node = 1; node < depth.length; node++) depth[node] = depth[parent[node]] + 1;
+  return depth;
 }
 
 class Rare {

@@ -11,15 +11,16 @@
 // Frames come leaf first; a blank line ends them. Samples without stacks take one line, with the comm right-aligned:
 //               perf  2048 [000]  2088.157389:           sched:sched_waking: comm=migration/0 pid=15 prio=0 target_cpu=000
 import type { ColumnTable } from "arquero";
-import { DictionaryColumn, makeTable, NullableColumn, tableOf, type Column, type Columns } from "../source/columns.js";
+import { DictionaryColumn, makeTable, newCodes, NullableColumn, tableOf, type Codes, type Column, type Columns } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
-import { parseText, type Format, type ParseOptions } from "../source/lines.js";
-import { loadCached, type CachedLoadOptions } from "../store/cache.js";
+import { accounting, parseText, setAccounting, type Format, type ParseOptions } from "../source/lines.js";
+import { loadCached } from "../store/cache.js";
 import { NO_NUMBER } from "./perf-head.js";
-import { PerfSampleParser, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
+import { loadPerfSamples, type PerfScriptOptions } from "./perf-parts.js";
+import { perfSamples, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
 
 export { NO_NUMBER };
-export type { ProfileArrays };
+export type { PerfScriptOptions, ProfileArrays };
 export type { FrameKind } from "./perf-frames.js";
 
 export const sampleColumns = {
@@ -86,13 +87,13 @@ export interface Profile {
 }
 
 export const perfScript: Format<Profile> = {
-  name: "perf-script",
-  command: "perf script",
+  name: perfSamples.name,
+  command: perfSamples.command,
   parser: ({ name }) => {
-    const parser = new PerfSampleParser();
+    const parser = perfSamples.parser({ name });
     return {
       line: (bytes, start, end) => parser.line(bytes, start, end),
-      ahead: (bytes, start, count) => parser.ahead(bytes, start, count),
+      ahead: (bytes, start, count) => parser.ahead!(bytes, start, count),
       finish: () => profileOf(name, parser.finish()),
     };
   },
@@ -106,9 +107,15 @@ export function fromPerfScript(text: string | Uint8Array, options: ParseOptions 
   return parseText(text, perfScript, options);
 }
 
-/** File of `perf script` text (plain, .gz, .zst) → samples and stacks; with `cache`, the second time from what was kept beside the file. @throws ParseError when no line of it can be read. */
-export async function loadPerfScript(source: Source, options: CachedLoadOptions = {}): Promise<Profile> {
-  return loadCached(source, perfScript, { apart: (profile) => profile, together: (parts: Profile, name) => ({ ...parts, source: name }) }, options);
+/**
+ * File of `perf script` text (plain, .gz, .zst) → samples and stacks; with `cache`, the second time from what was kept beside the file.
+ * @throws ParseError when no line of it can be read; OptionError when workers is not a number of threads
+ */
+export async function loadPerfScript(source: Source, options: PerfScriptOptions = {}): Promise<Profile> {
+  if (options.cache !== undefined && options.cache !== false) return loadCached(source, perfScript, { apart: (profile) => profile, together: (parts: Profile, name) => ({ ...parts, source: name }) }, options);
+  const samples = await loadPerfSamples(source, options), count = accounting(samples), profile = profileOf(count.source, samples);
+  setAccounting(profile, count);
+  return profile;
 }
 
 /** The tables over the arrays. */
@@ -119,7 +126,6 @@ export function profileOf(source: string, { raw, srcline, misc, payload, vm, vcp
     comm: raw.comm, event: raw.event, period: nullable(raw.period), stack: raw.stack,
     misc: strings(misc, length), vm: numbers(vm, length), vcpu: numbers(vcpu, length), payload: strings(payload, length),
   });
-  const ids = (n: number) => Int32Array.from({ length: n }, (_, i) => i);
   return {
     source, samples,
     stacks: makeTable(stackColumns, { id: ids(parent.length), parent: withNulls(parent, -1), frame: withNulls(frame, -1), depth }),
@@ -130,17 +136,27 @@ export function profileOf(source: string, { raw, srcline, misc, payload, vm, vcp
 
 function eventsOf({ length, event, period }: ProfileArrays): ColumnTable {
   const samples = new Float64Array(event.values.length + 1), weight = new Float64Array(event.values.length + 1);
-  const { codes } = event;
-  for (let i = 0; i < length; i++) {
-    samples[codes[i] + 1]++;
-    weight[codes[i] + 1] += period[i] > 0 ? period[i] : 1;
-  }
+  addUp(event.codes, period, length, samples, weight);
   const rows = [...event.values, null].map((name, i) => ({ event: name, samples: samples[(i + 1) % samples.length], weight: weight[(i + 1) % samples.length] }));
   return tableOf(profileEventColumns, rows.filter((row) => row.samples > 0));
 }
 
+/** A function of its own, since what V8 compiles for the loop serves the next recording too. */
+function addUp(codes: Codes, period: Float64Array, length: number, samples: Float64Array, weight: Float64Array): void {
+  for (let i = 0; i < length; i++) {
+    samples[codes[i] + 1]++;
+    weight[codes[i] + 1] += period[i] > 0 ? period[i] : 1;
+  }
+}
+
+function ids(length: number): Int32Array {
+  const ids = new Int32Array(length);
+  for (let i = 0; i < length; i++) ids[i] = i;
+  return ids;
+}
+
 function strings({ rows, numbers, values }: RareValues, length: number): DictionaryColumn {
-  const codes = new Int32Array(length).fill(-1);
+  const codes = newCodes(length, values.length).fill(-1);
   for (let i = 0; i < rows.length; i++) codes[rows[i]] = numbers[i];
   return new DictionaryColumn(codes, values);
 }

@@ -11,7 +11,7 @@ const isBlank = (c: number) => c === SPACE || c === TAB;
 /** ns per unit of the last of that many decimals. */
 const FRACTION = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10, 1];
 // Damaged lines stay cheap: nothing below looks further than what a tool prints, however often a line seems to begin anew.
-const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_SIDES = 100, MOST_PID = 0x7fffffff;
+const LONGEST_FLAGS = 16, LONGEST_TGID = 12, LONGEST_DIFF = 32, MOST_PID = 0x7fffffff, MOST_SIDES = 100;
 /** What `tgid` says where there is no such column, and where it reads "(-----)". */
 export const NO_TGID = -2, TGID_UNKNOWN = -1;
 

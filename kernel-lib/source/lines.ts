@@ -173,15 +173,15 @@ class LineFeeder<T extends object> {
     }
   }
 
-  finish(): T {
+  /** The result, after the last line. */
+  end(): T {
     if (this.heldLength > 0) this.heldLine();
-    const { count } = this;
-    if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
-      const { line, text } = count.unknown[0];
-      throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
-    }
-    const result = this.parser.finish();
-    setAccounting(result, count);
+    return this.parser.finish();
+  }
+
+  finish(): T {
+    const result = this.end();
+    settle(result, this.count);
     return result;
   }
 }
@@ -193,6 +193,43 @@ function newFeeder<T extends object, O extends ParseOptions>(format: Format<T, O
   const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), format.name, source);
   if (!kept.has(format.name)) kept.set(format.name, make("text"));
   return make(name);
+}
+
+/** Gives a result its accounting. @throws ParseError where no line could be read */
+export function settle(result: object, count: Accounting): void {
+  if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
+    const { line, text } = count.unknown[0];
+    throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
+  }
+  setAccounting(result, count);
+}
+
+/** Chunks of text from the middle of a file → a parser's result for them and how their lines were spent; the whole may still turn out not to be of the format. */
+export async function readPart<T extends object>(
+  chunks: AsyncIterable<Uint8Array>, format: Format<T>, name: string, onChunk: (bytes: number, rows: number) => void,
+): Promise<{ result: T; count: Accounting }> {
+  const feeder = newFeeder(format, {}, name);
+  for await (const chunk of chunks) {
+    const before = feeder.count.rows;
+    feeder.feed(chunk);
+    onChunk(chunk.length, feeder.count.rows - before);
+  }
+  return { result: feeder.end(), count: feeder.count };
+}
+
+/** The accountings of a text's parts, in their order → that of the whole. */
+export function joinAccountings(counts: readonly Accounting[]): Accounting {
+  const whole = { ...counts[0], unknown: counts[0].unknown.slice() };
+  for (const count of counts.slice(1)) {
+    for (const { line, text } of count.unknown.slice(0, KEPT_UNKNOWN - whole.unknown.length)) whole.unknown.push({ line: whole.lines + line, text });
+    whole.bytes += count.bytes;
+    whole.lines += count.lines;
+    whole.rows += count.rows;
+    whole.continuation += count.continuation;
+    whole.header += count.header;
+    whole.notUnderstood += count.notUnderstood;
+  }
+  return whole;
 }
 
 let recognise: ((text: string) => string | null) | null = null;
@@ -248,6 +285,9 @@ export async function loadOpened<T extends object, O extends LoadOptions>(opened
     progress?.close();
   }
 }
+
+/** A text on one line, where a line break would end a row. */
+export const oneLine = (text: string): string => text.replace(/[\r\n]+/g, " ");
 
 /** One line for people: "trace-cmd.txt: 43,738 lines = 43,737 rows + 1 header; all understood". */
 export function accountingLine(count: Accounting): string {
