@@ -41,15 +41,15 @@ function seenIn(trace: Trace): Map<number, Seen> {
   const kinds = kindsOf(trace, (event) => (event === "kvm_irq_line" ? INJECT : NAMES.indexOf(event) + 1));
   const columns = NAMES.map((event) => numbersOf(trace, event, "vcpu"));
   const entering = NAMES.map((event) => event === "kvm_entry" || event === "kvm_exit");
-  const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
+  const side = hostSide(trace), sideCodes = raw.side?.codes ?? null, { pid, slot, event: { codes } } = raw;
   // Few threads run guests, so a small list per thread of [event, id, count] is found by the last place looked at.
   interface Counted { first: number; entries: number; injections: number; counts: Map<number, Float64Array> }
   const found = new Map<number, Counted>();
   let lastTid = NaN, last: Counted | undefined;
   for (let i = 0; i < raw.length; i++) {
-    const kind = kinds[raw.event.codes[i]];
+    const kind = kinds[codes[i]];
     if (kind === 0 || (sideCodes !== null && sideCodes[i] !== side)) continue;
-    const tid = raw.pid[i];
+    const tid = pid[i];
     if (tid !== lastTid) {
       last = found.get(tid);
       if (!last) found.set(tid, (last = { first: i, entries: 0, injections: 0, counts: new Map() }));
@@ -60,7 +60,7 @@ function seenIn(trace: Trace): Map<number, Seen> {
       continue;
     }
     if (entering[kind - 1]) last!.entries++;
-    const id = columns[kind - 1]?.[raw.slot[i]] ?? NaN;
+    const id = columns[kind - 1]?.[slot[i]] ?? NaN;
     if (!(id >= 0)) continue;
     let byEvent = last!.counts.get(id);
     if (!byEvent) last!.counts.set(id, byEvent = new Float64Array(NAMES.length));

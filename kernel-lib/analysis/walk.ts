@@ -70,24 +70,34 @@ const MOST_TIDS = 1 << 22;
 
 /** Thread ids → 0, 1, 2 …, for all threads that some columns name. */
 export class Threads {
-  private readonly index: Int32Array;
+  private index = new Int32Array(1 << 12).fill(-1);
   /** Numbers that are no thread's, and -1, which perf prints for a thread that it does not know. */
   private readonly others = new Map<number, number>();
   readonly tids: number[] = [];
   constructor(columns: (ArrayLike<number> | null)[]) {
-    let max = 0;
-    for (const list of columns) if (list) for (let i = 0; i < list.length; i++) if (list[i] > max) max = list[i];
-    this.index = new Int32Array(Math.min(max + 1, MOST_TIDS)).fill(-1);
-    for (const list of columns) {
-      if (!list) continue;
-      for (let i = 0; i < list.length; i++) {
-        const tid = list[i];
-        if (tid !== tid || this.of(tid) >= 0) continue;
-        const index = this.tids.push(tid) - 1;
-        if (tid >= 0 && tid < this.index.length) this.index[tid] = index;
-        else this.others.set(tid, index);
-      }
+    for (const list of columns) if (list) this.addAll(list);
+  }
+  private addAll(list: ArrayLike<number>): void {
+    let last = NaN;
+    for (let i = 0; i < list.length; i++) {
+      const tid = list[i];
+      if (tid === last) continue; // most events are of the thread that the one before is of
+      last = tid;
+      if (tid === tid && this.of(tid) < 0) this.add(tid);
     }
+  }
+  private add(tid: number): void {
+    const thread = this.tids.push(tid) - 1;
+    if (tid < 0 || tid >= MOST_TIDS) {
+      this.others.set(tid, thread);
+      return;
+    }
+    if (tid >= this.index.length) {
+      const more = new Int32Array(Math.min(MOST_TIDS, Math.max(tid + 1, this.index.length * 2))).fill(-1);
+      more.set(this.index);
+      this.index = more;
+    }
+    this.index[tid] = thread;
   }
   /** A thread's index; -1 for what is no thread of the trace, and for NaN. */
   of(tid: number): number {

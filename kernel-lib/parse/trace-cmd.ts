@@ -260,6 +260,9 @@ export function makeTrace(parts: LazyTraceParts): Trace {
   const codeOf = new Map(event.values.map((name, code) => [name, code]));
   const counts = new Int32Array(event.values.length);
   for (let i = 0; i < length; i++) counts[event.codes[i]]++;
+  let sum = 0;
+  const starts = counts.map((n) => (sum += n) - n);
+  let byEvent: Int32Array | null = null;
   const tables = new Map<string, ColumnTable>();
   const eventNames = event.values.map((name, code) => ({ name, n: counts[code] })).sort((a, b) => b.n - a.n).map(({ name }) => name);
   let all: ColumnTable | null = null;
@@ -286,12 +289,10 @@ export function makeTrace(parts: LazyTraceParts): Trace {
       const own = fieldsOf(name);
       const code = codeOf.get(name);
       if (own === null || code === undefined) throw new MissingEventError(`trace.of("${name}")`, [name], eventNames, `trace-cmd record -e ${name}`);
-      const rows = new Int32Array(counts[code]);
-      for (let i = 0; i < length; i++) if (event.codes[i] === code) rows[slot[i]] = i;
+      const rows = (byEvent ??= rowsByEvent(event, slot, starts)).subarray(starts[code], starts[code] + counts[code]);
       const columns: Columns = { ...base, ...(side ? sideColumn : {}), ...own.specs };
       const data: Record<string, Column<any>> = {
-        ts: Float64Array.from(rows, (i) => ts[i]), cpu: Int16Array.from(rows, (i) => cpu[i]), pid: Int32Array.from(rows, (i) => pid[i]),
-        comm: comm.take(rows),
+        ts: take(ts, new Float64Array(rows.length), rows), cpu: take(cpu, new Int16Array(rows.length), rows), pid: take(pid, new Int32Array(rows.length), rows), comm: comm.take(rows),
         ...(side ? { side: side.take(rows) } : {}),
         ...own.columns,
         ...(own.info ? { info: own.info } : {}),
@@ -308,6 +309,18 @@ export function makeTrace(parts: LazyTraceParts): Trace {
     },
   };
   return trace;
+}
+
+/** Rows of all events, sorted by event; `slot` is the place within that event's. */
+function rowsByEvent(event: DictionaryColumn, slot: Int32Array, starts: Int32Array): Int32Array {
+  const rows = new Int32Array(slot.length), { codes } = event;
+  for (let i = 0; i < slot.length; i++) rows[starts[codes[i]] + slot[i]] = i;
+  return rows;
+}
+
+function take<A extends Float64Array | Int32Array | Int16Array>(all: A, some: A, rows: Int32Array): A {
+  for (let i = 0; i < rows.length; i++) some[i] = all[rows[i]];
+  return some;
 }
 
 function countOf(side: DictionaryColumn | null, name: string): number {

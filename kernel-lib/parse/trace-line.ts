@@ -164,7 +164,7 @@ export class LineReader {
     if (b[end - 1] === RPAREN) { // "(  123)" or "(-----)"
       let open = end - 2, n = 0, scale = 1, digits = 0;
       for (; open > start && b[open] !== LPAREN && end - open < LONGEST_TGID; open--) if (isDigit(b[open])) { n += (b[open] - ZERO) * scale; scale *= 10; digits++; }
-      if (b[open] !== LPAREN) return false;
+      if (b[open] !== LPAREN || n > MOST_PID) return false;
       this.tgid = digits > 0 ? n : TGID_UNKNOWN;
       end = open;
       while (end > start && b[end - 1] === SPACE) end--;

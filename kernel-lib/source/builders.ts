@@ -68,8 +68,8 @@ export function newCodes(length: number, size: number): Codes {
 }
 
 /** A copy of the first `length` codes, of at most `size` strings, in the narrowest array. */
-export function narrowCodes(codes: Int32Array, length: number, size: number, rows = length): Codes {
-  const narrow = newCodes(rows, size);
+export function narrowCodes(codes: Int32Array, length: number, size: number): Codes {
+  const narrow = newCodes(length, size);
   narrow.set(codes.subarray(0, length));
   return narrow;
 }

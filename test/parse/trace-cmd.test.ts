@@ -307,6 +307,53 @@ describe("the same, however it comes", () => {
   });
 });
 
+describe("what was read before is not read anew, and makes no difference", () => {
+  const lines = ["virtio/trace-cmd.txt", "debugthreads/trace-cmd-small.raw.txt", "debugthreads/trace-cmd-small.latency.txt", "debugthreads/trace-cmd-small.ts-diff.txt"]
+    .flatMap((path) => plain(path).toString().split("\n").filter((text) => /^ *\S+-\d+ .*\d: /.test(text)).filter((_, i) => i % 40 === 0));
+  /** A line's event as if it were the only one. */
+  const alone = new Map(lines.map((text) => [text, kl.fromTraceCmd(text).events.object(0) as { event: string }]));
+  const own = new Map(lines.map((text) => [text, kl.fromTraceCmd(text).of(alone.get(text)!.event).object(0) as Record<string, unknown>]));
+
+  it("lines in any order, most of them again and again, say what each says alone", () => {
+    let longest = 0;
+    const few = fc.uniqueArray(fc.integer({ min: 0, max: lines.length - 1 }), { minLength: 1, maxLength: 200, size: "max" });
+    fc.assert(fc.property(few, fc.array(fc.nat(), { minLength: 1, maxLength: 2500, size: "max" }), (pool, order) => {
+      const taken = order.map((n) => lines[pool[n % pool.length]]);
+      const trace = kl.fromTraceCmd(taken.join("\n"));
+      expect(trace.raw.length).toBe(taken.length);
+      longest = Math.max(longest, taken.length);
+      const rows = new Map(trace.eventNames.map((event) => [event, trace.of(event).objects() as Record<string, unknown>[]]));
+      taken.forEach((text, i) => {
+        const { event } = alone.get(text)!, row = rows.get(event)![trace.raw.slot[i]], wanted = own.get(text)!;
+        for (const [name, value] of Object.entries(row)) if (value !== (wanted[name] ?? null)) expect({ text, [name]: value }).toEqual({ text, [name]: wanted[name] ?? null });
+      });
+    }), { numRuns: 15 });
+    expect(longest).toBeGreaterThan(1000); // more than one block of an event's rows
+  });
+
+  it("texts of one length that differ in a few characters at their beginning, middle or end are told apart", () => {
+    const event = "vgic_update_irq_pending", numbers = Array.from({ length: 900 }, (_, n) => n + 100), texts: string[] = [];
+    for (const n of numbers) texts.push(`VCPU: ${n}, IRQ 100, level: 100`, `VCPU: 100, IRQ ${n}, level: 100`, `VCPU: 100, IRQ 100, level: ${n}`);
+    const trace = kl.fromTraceCmd([...texts, ...texts].map((info) => line(event, info)).join(""));
+    expect((trace.of(event).objects() as { vcpu: number; irq: number; level: number }[]).map(({ vcpu, irq, level }) => `VCPU: ${vcpu}, IRQ ${irq}, level: ${level}`)).toEqual([...texts, ...texts]);
+    const names = numbers.map((n) => `${n}x`);
+    expect(kl.fromTraceCmd([...names, ...names].map((name) => line("sched_wakeup", `${name}:7 [120] CPU:001`)).join("")).of("sched_wakeup").array("target_comm")).toEqual([...names, ...names]);
+  });
+
+  it("blanks before a text that nothing knows are not part of it, however many there were before", () => {
+    const trace = kl.fromTraceCmd(["a b", "   a b", "a b", "      a b"].map((info) => line("my_own_event", info)).join(""));
+    expect(trace.of("my_own_event").array("info")).toEqual(["a b", "a b", "a b", "a b"]);
+  });
+
+  it("numbers of 64 bits keep all of them, written in either case, with or without zeros before; longer ones are not decoded", () => {
+    const pcs = ["0xffff80000830703c", "0xFFFF80000830703C", "0x0", "0000000000000000", "0x00000000ffffffff", "0x8000000000000000", "0x0000ffff80000830703c", "0x1ffff80000830703c"];
+    const trace = kl.fromTraceCmd(pcs.map((pc) => line("kvm_entry", `PC: ${pc}`)).join(""));
+    expect(trace.of("kvm_entry").array("pc")).toEqual(["0xffff80000830703c", "0xffff80000830703c", "0x0", "0x0", "0xffffffff", "0x8000000000000000", "0xffff80000830703c", null]);
+    expect(trace.undecoded).toBe(1);
+    expect(trace.of("kvm_entry").get("info", 7)).toBe("PC: 0x1ffff80000830703c");
+  });
+});
+
 describe("accounting", () => {
   const cases = ["virtio/trace-cmd-lost.txt", "vhost/trace-cmd-small.latency.txt", "vhost/trace-cmd-small.wakeup.txt", "virtio/ftrace-trace-overrun.txt", "virtio/trace-cmd-rich.txt", "vhost/perf-script-tp-all.txt"];
   it.each(cases)("%s: every line counted, also when damaged", (path) => {
