@@ -4,7 +4,8 @@ import { OptionError } from "./errors.js";
 import * as library from "./index.js";
 import { formatNames, needFormat } from "./parse/detect.js";
 import { openSource } from "./source/bytes.js";
-import { accountingLine, loadText, type Format } from "./source/lines.js";
+import { accountingLine, loadOpened, type Format } from "./source/lines.js";
+import { progressText, startProgress, type LoadProgress } from "./source/progress.js";
 
 export const tableForms = ["csv", "json", "arrow"];
 
@@ -18,7 +19,7 @@ async function read(path: string, formatName: string | undefined, say: (line: st
     throw new OptionError(`there is no format ${JSON.stringify(formatName)}; one of ${formatNames.join(", ")}`);
   }
   const opened = await openSource(path);
-  const chunks = (async function* () { yield* opened.chunks; })();
+  const chunks = opened.chunks[Symbol.asyncIterator]();
   const head: Uint8Array[] = [];
   for (let size = 0; size < HEAD;) {
     const { value, done } = await chunks.next();
@@ -30,9 +31,17 @@ async function read(path: string, formatName: string | undefined, say: (line: st
   const format = (Object.values(library) as unknown[]).filter(isFormat).find((known) => known.name === name)!;
   const all = (async function* () {
     yield* head;
-    yield* chunks;
+    yield* { [Symbol.asyncIterator]: () => chunks };
   })();
-  const result = await loadText(all, format, { name: opened.name, quiet: true });
+  const progress = startProgress();
+  let result: object;
+  try {
+    result = await loadOpened({ ...opened, chunks: all }, format, {
+      progress: (state: LoadProgress) => { progress.update(() => `kernel-lib: ${opened.name}: ${progressText(state)}`); },
+    });
+  } finally {
+    progress.close();
+  }
   const count = library.accounting(result);
   if (count.notUnderstood > 0) say(`kernel-lib: ${accountingLine(count)}`);
   return result;

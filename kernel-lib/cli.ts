@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { KernelLibError } from "./errors.js";
+import { visible } from "./format.js";
 import { PACKAGE } from "./kernel/install.js";
 
 /** A command line that is wrong in itself: exit code 2. */
@@ -15,7 +16,8 @@ interface Command {
   run(values: any, files: string[]): Promise<number>;
 }
 
-const say = (line: string): void => { process.stderr.write(`${line}\n`); };
+// Lines of a traced machine are in some messages; the terminal is not to obey what they hold.
+const say = (line: string): void => { process.stderr.write(`${visible(line)}\n`); };
 const isTerminal = process.stderr.isTTY === true;
 
 /** The project's folder: the nearest with a package-lock.json, else the present one. */

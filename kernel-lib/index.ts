@@ -2,8 +2,10 @@
 
 export { ColumnTable } from "arquero";
 
-export { KernelLibError, ParseError, MissingEventError, MissingFileError, OptionError } from "./errors.js";
+export { KernelLibError, ParseError, MissingEventError, MissingFileError, OptionError, UnpackLimitError, InterruptedError } from "./errors.js";
 export type { Source } from "./source/bytes.js";
+export type { UnpackOptions } from "./source/unpack.js";
+export type { LoadProgress } from "./source/progress.js";
 export { accounting, type Accounting, type ParseOptions, type LoadOptions } from "./source/lines.js";
 export type { CachedLoadOptions } from "./store/cache.js";
 export type { ColumnSpec, Columns, RowOf, Column } from "./source/columns.js";
@@ -55,11 +57,13 @@ export { kickStages, kickSpans } from "./analysis/kick-stages.js";
 export { vcpuStates, backendStates, vcpuStateSummary, preemptions, type VcpuStatesOptions } from "./analysis/vcpu-states.js";
 export { kickAccount } from "./analysis/kick-account.js";
 export { kickPaths, criticalPath, kickWaits, type KickPathsOptions, type CriticalPathOptions } from "./analysis/kick-path.js";
-export { kickSequence, kickAt, type KickRow, type KickAtOptions } from "./analysis/kick-sequence.js";
+export { kickSequence, kickAt, type KickRow, type KickAtOptions, type KickSequenceOptions } from "./analysis/kick-sequence.js";
 
 // Host and guest on one clock.
 export { alignClocks, type Clocks, type AlignOptions } from "./analysis/clocks.js";
 export { joinTraces, type HostAndGuestTraces, type JoinOptions } from "./analysis/join.js";
+export { guestCpus, guestDevices, type GuestDevicesOptions } from "./analysis/guest-devices.js";
+export { packetPath, packetStages, type PacketPathOptions } from "./analysis/packets.js";
 
 // What is idle, and what is left without it.
 export { excludeIdle, idleAudit, idleRules, type IdleRule, type IdleOptions, type ExcludeIdleOptions } from "./analysis/idle.js";
@@ -100,4 +104,6 @@ export { formatValue } from "./format.js";
 export { check, CheckError } from "./notebook/check.js";
 export { renderChart, type RenderedChart } from "./chart/render.js";
 import { installProgress } from "./notebook/progress.js";
+import { installInterruption } from "./notebook/interrupt.js";
 installProgress();
+installInterruption();

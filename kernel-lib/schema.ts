@@ -27,6 +27,8 @@ import { kickAccountColumns } from "./analysis/kick-account.js";
 import { criticalPathColumns, kickPathsColumns, kickWaitsColumns } from "./analysis/kick-path.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
 import { clockCpusColumns } from "./analysis/clocks.js";
+import { guestDevicesColumns } from "./analysis/guest-devices.js";
+import { packetPathColumns } from "./analysis/packets.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
 import { overviewColumns } from "./study.js";
 
@@ -84,6 +86,8 @@ export const schema: Record<string, Columns> = {
   "kick waits": kickWaitsColumns,
   "kick sequence": kickSequenceColumns,
   "clocks": clockCpusColumns,
+  "guest devices": guestDevicesColumns,
+  "packet path": packetPathColumns,
   "overview": overviewColumns,
   "idle rules": idleRuleColumns,
   "idle audit": idleAuditColumns,

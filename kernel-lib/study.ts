@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ColumnTable } from "arquero";
-import { KernelLibError, MissingFileError, OptionError } from "./errors.js";
+import { InterruptedError, KernelLibError, MissingFileError, OptionError } from "./errors.js";
 import { loadCommands } from "./parse/commands.js";
 import { loadIperf3 } from "./parse/iperf3.js";
 import { loadKvmexit } from "./parse/kvmexit.js";
@@ -14,7 +14,7 @@ import { loadTraceCmd } from "./parse/trace-cmd.js";
 import { loadVirtiostat } from "./parse/virtiostat.js";
 import { BooleanColumn, columnsOf, describeColumns, DictionaryColumn, NullableColumn, tableOf, type Column, type Columns, type RowOf } from "./source/columns.js";
 import { accounting, type Accounting } from "./source/lines.js";
-import { startProgress } from "./source/progress.js";
+import { progressText, startProgress } from "./source/progress.js";
 import { CACHE_SUFFIX, type CachedLoadOptions } from "./store/cache.js";
 import type { Trace } from "./trace.js";
 
@@ -32,6 +32,8 @@ interface Recordings {
   afterExclusion: ColumnTable;
   trace: Trace;
   hostProfile: Profile;
+  /** The host's profile with its samples in guest mode, which perf script prints with --guestmount alone; for nestStacks. */
+  wholeHostProfile: Profile;
   guestProfile: Profile;
   threads: ColumnTable;
   commands: ColumnTable;
@@ -70,6 +72,7 @@ const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
   afterExclusion: { files: ["perf-kvm-report-after-exclusion.txt"], load: loadPerfReport },
   trace: { files: ["trace-cmd.nsec.txt", "trace-cmd.txt"], step: "trace-cmd", repeats: /^trace-cmd(-r\d+)?\.nsec\.txt$/, load: loadTraceCmd },
   hostProfile: { files: ["perf-script-host.txt"], step: "perf-script", load: loadPerfScript },
+  wholeHostProfile: { files: ["perf-script-host-guestmount.txt"], load: loadPerfScript },
   guestProfile: { files: ["perf-script-guest.txt"], step: "perf-script", load: loadPerfScript },
   threads: { files: ["environment.txt"], load: loadThreadList },
   commands: { files: ["commands.txt"], load: loadCommands },
@@ -101,7 +104,7 @@ export interface Run extends Readonly<Recordings> {
 }
 
 /** Several runs side by side: each table of all of them stacked, with a first column run. */
-export interface Study extends Readonly<Omit<Recordings, "trace" | "hostProfile" | "guestProfile">> {
+export interface Study extends Readonly<Omit<Recordings, "trace" | "hostProfile" | "wholeHostProfile" | "guestProfile">> {
   runs: readonly Run[];
   /** One run by its name. @throws OptionError for a name that the study has not. */
   run(name: string): Run;
@@ -117,6 +120,8 @@ export interface LoadRunOptions {
   repeats?: boolean;
   /** Keep what traces and profiles were read into beside them, for the next time (see loadTraceCmd); default false; one of false, true, "hash". */
   cache?: CachedLoadOptions["cache"];
+  /** Stops the loading, which then fails with an InterruptedError; default none. */
+  signal?: AbortSignal;
 }
 
 const plainName = (file: string) => file.replace(/\.(gz|zst)$/, "");
@@ -137,7 +142,7 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
   const loaded = new Map<RecordingName, unknown>();
   const byFile = new Map<string, { result: object | null; error: string | null }>();
   const overview: RowOf<typeof overviewColumns>[] = [];
-  const progress = startProgress(`loading ${name}`, files.length, "steps");
+  const progress = startProgress();
   const blank = { rows: null, time_span: null, lost: null, lines: null, not_understood: null, note: null };
 
   const read = async (file: string, kind: Kind<object>, recording: RecordingName): Promise<object | null> => {
@@ -145,13 +150,15 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
     if (known) return known.result;
     let result: object | null = null, error: string | null = null;
     try {
-      result = await kind.load(join(dir, file), { quiet: true, cache });
+      result = await kind.load(join(dir, file), {
+        cache, signal: options.signal,
+        progress: (state) => { progress.update(() => `run ${name}: ${file} (${byFile.size + 1} of at most ${files.length} files): ${progressText(state)}`); },
+      });
     } catch (thrown) {
-      if (!(thrown instanceof KernelLibError)) throw thrown;
+      if (!(thrown instanceof KernelLibError) || thrown instanceof InterruptedError) throw thrown;
       error = thrown.message;
     }
     byFile.set(file, { result, error });
-    progress.update(byFile.size);
     if (result === null) overview.push({ run: name, recording, file, state: "unreadable", ...blank, note: error });
     else overview.push({ run: name, recording, file, ...factsOf(result) });
     return result;

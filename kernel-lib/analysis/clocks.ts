@@ -101,7 +101,9 @@ export function alignClocks(host: Trace, guest: Trace, options: AlignOptions = {
   const ids = vcpuOfThreads(host);
   const numbers = [...byCpu.keys()].sort((a, b) => a - b);
   const cpus = numbers.map((cpu): Cpu => {
-    const own = options.threads?.[cpu], named = [...ids].filter(([tid, id]) => id === cpu && times.has(tid)).map(([tid]) => tid);
+    const own = options.threads?.[cpu];
+    if (own !== undefined && !times.has(own)) throw new OptionError(`threads says that thread ${own} is the guest's CPU ${cpu}, yet it enters no guest; those that do: ${[...times.keys()].join(", ")}`);
+    const named = [...ids].filter(([tid, id]) => id === cpu && times.has(tid)).map(([tid]) => tid);
     const candidates = own !== undefined ? [own] : named.length > 0 ? named : [...times.keys()];
     return { cpu, events: byCpu.get(cpu)!, candidates, how: own !== undefined ? "given" : named.length > 0 ? "vCPU id" : "fit", tid: candidates[0], offset: NaN, residual: NaN, pairs: 0 };
   });

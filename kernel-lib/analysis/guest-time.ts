@@ -103,13 +103,23 @@ function methodOf(host: Profile, scale: Scale, laneOf: (row: number) => number, 
     times += elapsed;
   });
   for (const i of scale.rows) if (isGuests(i)) samples++;
-  const goesOn = idle.length >= 20 && quantileSorted(Float64Array.from(idle).sort(), 0.75) > 0.95;
+  const idleRate = idle.length >= 20 ? quantileSorted(Float64Array.from(idle).sort(), 0.75) : NaN;
   const rate = within >= 10 ? weights / times : NaN;
-  if (scale.unit === "samples") return { method: "counted", why: "without periods nothing shows whether the counter stands still" };
-  if (!goesOn) return { method: "counted", why: idle.length < 20 ? "too few idle samples to see whether the counter stands still in the guest alone" : "the counter stands still while a CPU idles, so what it lacks is not the guest's alone" };
-  if (rate > 0.85) return { method: "counted", why: `the counter goes on while vCPU threads run: ${Math.round(100 * rate)} % of the time between their samples` };
+  // With perf script --header the text says it; else the samples must show it.
+  const recorded = host.header.event?.split("\n")[0], excludes = recorded === undefined ? null : /\bexclude_guest = 1\b/.test(recorded);
+  // perf asks its software clocks to leave guests out, too, but these go on.
+  if (/\bname = (cpu|task)-clock/.test(recorded ?? "")) return { method: "counted", why: "a clock goes on while guests run" };
+  if (excludes === false) return { method: "counted", why: "the recording counts while guests run, as its header says" };
+  if (excludes && idleRate > 0.95) return { method: "missing", why: "the recording leaves guests out, as its header says, and counters go on while a CPU idles" };
+  if (excludes) throw new OptionError("guestTime: the host's recording leaves guests out (exclude_guest in its header), and its counters do not go on while a CPU idles, so that guest mode cannot be told from idle. Give vcpuStates(trace) of a trace made at the same time, or record with perf kvm --host --guest record");
+  if (scale.unit === "samples") return { method: "counted", why: "without periods nothing shows whether counters stand still" };
+  if (!(idleRate > 0.95)) {
+    const why = idle.length < 20 ? "too few idle samples to see whether counters stand still in the guest alone" : `counters of idle CPUs count ${Math.round(100 * idleRate)} % of the time at most, so what they lack is not the guest's alone`;
+    return { method: "counted", why: rate < 0.85 ? `${why}; between samples of one vCPU thread they counted ${Math.round(100 * rate)} % of it: if the recording leaves guests out, as perf record without kvm does, this is KVM's own time, and guestTime is needed` : why };
+  }
+  if (rate > 0.85) return { method: "counted", why: `counters go on while vCPU threads run: ${Math.round(100 * rate)} % of the time between their samples` };
   if (rate <= 0.85) return { method: "missing", why: `they go on while a CPU idles, but counted ${Math.round(100 * rate)} % of the time between samples of one vCPU thread` };
-  return samples > 0 ? { method: "counted", why: "too few samples of vCPU threads to see whether the counter stands still" }
+  return samples > 0 ? { method: "counted", why: "too few samples of vCPU threads to see whether counters stand still" }
     : { method: "missing", why: "they go on while a CPU idles, and no sample was taken in guest mode" };
 }
 

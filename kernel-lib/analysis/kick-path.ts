@@ -61,7 +61,7 @@ export function kickPaths(trace: Trace, kicks: ColumnTable, options: KickPathsOp
         let at = start - kick.ts;
         while (at < end - kick.ts) {
           while (bounds[stage + 1] <= at) stage++;
-          const sent = kick.tun_last !== null && kick.tun_last > at ? kick.tun_last : Infinity, until = Math.min(end - kick.ts, bounds[stage + 1], sent);
+          const sent = who === "back end" && kick.tun_last !== null && kick.tun_last > at ? kick.tun_last : Infinity, until = Math.min(end - kick.ts, bounds[stage + 1], sent);
           const does = runnable ? (by === null ? WAITS : by.pid === 0 ? IDLE_CPU : TAKEN)
             : state === "unknown" ? "not known"
             : who === "vCPU" ? VCPU_DOES[state] ?? state

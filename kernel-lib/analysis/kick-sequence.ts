@@ -5,6 +5,8 @@ import type { Trace } from "../trace.js";
 import { accessesOf, KICK, resolveMachine, STATUS, type VirtioPlaces } from "./boards.js";
 import { EXIT, ENTRY, FAST, GSI, kickKinds, LINE, MMIO, MSI, PIO, SWITCH, TUN, WAKING } from "./kick-fields.js";
 import { lengthOf, STAGES, timesReader } from "./kick-stages.js";
+import { guestCpus, threadsOfCpus } from "./guest-devices.js";
+import { guestFunctions } from "./guest-functions.js";
 import { vcpuOfThreads } from "./vcpus.js";
 import { columnReader, firstAt, hostSide, isRunnable, numbersOf, wordsOf } from "./walk.js";
 
@@ -12,7 +14,7 @@ export const kickSequenceColumns = {
   lane: { type: "string", unit: null, meaning: "Thread that the row is about, by what it does and its thread id." },
   start: { type: "number", unit: "ns", meaning: "When it begins, counted from the kick." },
   end: { type: "number", unit: "ns", meaning: "When it ends, counted from the kick.", null: "it is a point in time" },
-  kind: { type: "string", unit: null, meaning: "run: the thread is on a host CPU; guest: it runs the guest; halt: it sleeps; event: a point; wake: it wakes another thread." },
+  kind: { type: "string", unit: null, meaning: "run: the thread is on a host CPU; guest: it runs the guest; halt: it sleeps; function: what the guest's CPU does, by the guest's own events; event: a point; wake: it wakes another thread." },
   label: { type: "string", unit: null, meaning: "What happens." },
   to: { type: "string", unit: null, meaning: "Lane of the thread that is woken.", null: "it is no wake" },
 } as const satisfies Columns;
@@ -25,13 +27,23 @@ export interface KickRow {
   entry: number | null; isr_read: number | null; ack: number | null; end: number | null;
 }
 
+export interface KickSequenceOptions extends VirtioPlaces {
+  /** How much to show before the kick's exit, ns; default 0. */
+  before?: number;
+  /** How much to show after its last stage, ns; default 0. */
+  after?: number;
+  /** Which host thread is which CPU of the guest: a table with cpu and tid; default: guestCpus of the trace, where it has both sides. */
+  cpus?: ColumnTable;
+}
+
 /**
  * One kick, thread by thread, from the exit that it caused to the acknowledge (or the last stage that it has): what a sequence chart draws.
- * Lanes are the vCPU that kicked, the back end, whoever raised the interrupt, and the vCPU that took it.
+ * Lanes are the vCPU that kicked, the back end, whoever raised the interrupt, and the vCPU that took it. Of a trace of host and guest
+ * (joinTraces) the vCPUs' lanes also have what the guest did on that CPU meanwhile.
  * @param kick a row of virtioKicks over the same trace, such as `kicks.object(0)` or one from kickAt.
- * @param options board and pci, where virtioKicks was given them.
+ * @param options board and pci, where virtioKicks was given them; how much to show around the kick.
  */
-export function kickSequence(trace: Trace, kick: KickRow, options: VirtioPlaces = {}): ColumnTable {
+export function kickSequence(trace: Trace, kick: KickRow, options: KickSequenceOptions = {}): ColumnTable {
   const { raw } = trace;
   const { ts, pid, slot } = raw;
   const kinds = kickKinds(trace), machine = resolveMachine(trace, options), { mmio, fast, pio } = accessesOf(trace, machine);
@@ -43,9 +55,9 @@ export function kickSequence(trace: Trace, kick: KickRow, options: VirtioPlaces 
   const num = numbersOf(trace, "kvm_irq_line", "num"), level = numbersOf(trace, "kvm_irq_line", "level");
   const reason = wordsOf(trace, "kvm_exit", "reason");
 
-  const begin = kick.ts + (kick.exit ?? 0);
+  const begin = kick.ts + (kick.exit ?? 0) - (options.before ?? 0);
   const last = [kick.ack, kick.isr_read, kick.end, kick.entry, kick.resume, kick.irq, kick.tun_last, kick.sched_in, kick.wake, 0].find((t) => t !== null)!;
-  const finish = kick.ts + last;
+  const finish = kick.ts + last + (options.after ?? 0);
 
   const vcpus = vcpuOfThreads(trace);
   interface Lane { name: string; vcpu: boolean; mode: "run" | "guest" | "halt" | null; since: number; label: string; seen: boolean }
@@ -120,6 +132,15 @@ export function kickSequence(trace: Trace, kick: KickRow, options: VirtioPlaces 
     }
   }
   for (const of of lanes.values()) close(of, finish);
+  if (raw.side) {
+    const { cpuOf } = threadsOfCpus(options.cpus ?? guestCpus(trace));
+    for (const [tid, of] of lanes) {
+      if (!of.vcpu || !cpuOf.has(tid)) continue;
+      for (const { start, end, label } of guestFunctions(trace, cpuOf.get(tid)!, begin, finish)) {
+        rows.push({ lane: of.name, start: start - kick.ts, end: end === null ? null : end - kick.ts, kind: end === null ? "event" : "function", label, to: null });
+      }
+    }
+  }
   const order = [...lanes.values()].map((of) => of.name);
   rows.sort((a, b) => order.indexOf(a.lane) - order.indexOf(b.lane) || a.start - b.start);
   return tableOf(kickSequenceColumns, rows);

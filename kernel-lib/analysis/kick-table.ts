@@ -76,6 +76,8 @@ export function newKicks() {
       merged: new Positions(), woken: new Positions(), accepted: new Positions(), why: new Positions(),
     },
     backTid: new NumberBuilder(), backCode: new IntBuilder(), queue: new NumberBuilder(), blocked: new NumberBuilder(), device: new IntBuilder(), awake: new IntBuilder(), via: new IntBuilder(),
+    /** Whether the way leads through tun_get_user. */
+    usesTun: new IntBuilder(),
   };
 }
 export type Kicks = ReturnType<typeof newKicks>;
@@ -92,7 +94,6 @@ export interface Walked {
   underWay: Set<number>;
   /** Where events were lost. */
   gaps: Gap[];
-  usesTun(row: number): boolean;
 }
 
 /** Whether the event at a position raises an interrupt that is a message, for which the guest reads no register. */
@@ -141,7 +142,7 @@ export function settleEntries({ kicks: { at: P }, count, threads, crossings, gap
 
 /** The table, once all is known. */
 export function kickTable(walked: Walked, trace: Trace, ids: Map<number, number>): ColumnTable {
-  const { kicks: { at: P, backTid, backCode, queue, blocked, device, awake, via }, count: kicks, machine, threads, underWay, usesTun } = walked;
+  const { kicks: { at: P, backTid, backCode, queue, blocked, device, awake, via, usesTun }, count: kicks, machine, threads, underWay } = walked;
   const { ts, pid, cpu } = trace.raw;
   const isMessage = messages(trace), msi = (row: number): boolean => isMessage(P.irq.data[row]);
   const stayed = (row: number): boolean => P.entry.data[row] >= 0 && P.entry.data[row] === P.irq.data[row];
@@ -154,7 +155,7 @@ export function kickTable(walked: Walked, trace: Trace, ids: Map<number, number>
       : P.wake.data[row] < 0 ? (underWay.has(row) ? END : NO_WAKE)
       : P.run.data[row] < 0 ? END
       : underWay.has(row) && P.isr.data[row] < 0 && !msi(row) ? END
-      : usesTun(row) && P.tunFirst.data[row] < 0 ? NO_TUN
+      : usesTun.data[row] === 1 && P.tunFirst.data[row] < 0 ? NO_TUN
       : P.irq.data[row] < 0 ? NO_IRQ
       : msi(row) ? (P.accepted.data[row] < 0 ? NO_TAKER : P.entry.data[row] < 0 ? END : -1)
       : P.isr.data[row] < 0 ? NO_READ
@@ -164,12 +165,16 @@ export function kickTable(walked: Walked, trace: Trace, ids: Map<number, number>
     whole[row] = missing < 0 ? 1 : 0;
   }
 
-  const each = (value: (row: number) => number): Float64Array => Float64Array.from({ length: kicks }, (_, row) => value(row));
+  const fill = <T extends Float64Array | Int32Array>(data: T, value: (row: number) => number): T => {
+    for (let row = 0; row < kicks; row++) data[row] = value(row);
+    return data;
+  };
+  const each = (value: (row: number) => number): Float64Array => fill(new Float64Array(kicks), value);
   const nullable = (value: (row: number) => number): NullableColumn => new NullableColumn(each(value));
-  const codes = (value: (row: number) => number): Int32Array => Int32Array.from({ length: kicks }, (_, row) => value(row));
+  const codes = (value: (row: number) => number): Int32Array => fill(new Int32Array(kicks), value);
   const at = P.at.data;
-  const since = (positions: Positions): NullableColumn => nullable((row) => (positions.data[row] < 0 ? NaN : ts[positions.data[row]] - ts[at[row]]));
-  const tidAt = (positions: Positions): NullableColumn => nullable((row) => (positions.data[row] < 0 ? NaN : pid[positions.data[row]]));
+  const since = ({ data }: Positions): NullableColumn => nullable((row) => (data[row] < 0 ? NaN : ts[data[row]] - ts[at[row]]));
+  const tidAt = ({ data }: Positions): NullableColumn => nullable((row) => (data[row] < 0 ? NaN : pid[data[row]]));
   const end = (row: number): number => (P.isr.data[row] >= 0 ? P.isr.data[row] : msi(row) ? P.entry.data[row] : -1);
   return makeTable(virtioKicksColumns, {
     kick: each((row) => row), ts: each((row) => ts[at[row]]), cpu: each((row) => cpu[at[row]]), pid: each((row) => pid[at[row]]),

@@ -3,8 +3,9 @@ import { IntBuilder } from "../source/columns.js";
 import { needEvents, type Trace } from "../trace.js";
 import { ACK, KICK, resolveMachine, STATUS } from "./boards.js";
 import { backendOf, guestsOf, needWrites, queueKey, surveyDevices, type VirtioOptions } from "./devices.js";
-import { ACCEPT, ENTRY, EXIT, FAST, GSI, kickFields, kickKinds, LINE, MMIO, MSI, PIO, SWITCH, TUN, USERSPACE, VGIC, WAKEUP, WAKING } from "./kick-fields.js";
-import { DOUBTFUL, kickTable, LOST, MERGED, newKicks, OWN, QEMU, settleEntries, VHOST, VIA_FAST, VIA_MMIO, VIA_PIO } from "./kick-table.js";
+import { ACCEPT, ENTRY, EXIT, FAST, fastAfter, GSI, kickFields, kickKinds, LINE, MMIO, MSI, PIO, SWITCH, threadFacts, TUN, USERSPACE, VGIC, WAKEUP, WAKING } from "./kick-fields.js";
+import { attachTo, detach, newRun, raiseFor, tunCalled, type Run } from "./kick-runs.js";
+import { kickTable, LOST, newKicks, OWN, QEMU, settleEntries, VHOST, VIA_FAST, VIA_MMIO, VIA_PIO } from "./kick-table.js";
 import { vcpuIdsOf, vcpuOfThreads } from "./vcpus.js";
 import { gapsOf, hostSide, Threads } from "./walk.js";
 
@@ -12,19 +13,6 @@ export type VirtioKicksOptions = VirtioOptions;
 
 // What a thread is doing, as far as is known.
 const UNKNOWN = 0, RUNNING = 1, READY = 2, ASLEEP = 3;
-
-/** What a back end does from its waking until it sleeps again: the kicks that it serves. */
-interface Run {
-  /** Kicks for which no interrupt was raised yet. */
-  waiting: number[];
-  /** Kicks that woke it and have not seen it run. */
-  woken: number[];
-  /** Kick to which a call of tun_get_user belongs; -1 where there is none or it is open to doubt. */
-  tun: number;
-  /** Oldest transmit kick not served yet, which a further kick is merged into; -1 where there is none. */
-  unserved: number;
-}
-const newRun = (): Run => ({ waiting: [], woken: [], tun: -1, unserved: -1 });
 
 /**
  * The way of each kick of a virtio queue, one row per notification: vCPU exit → wake of the back end (QEMU's
@@ -64,7 +52,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
   const state = new Uint8Array(size), lastCpu = new Int16Array(size).fill(-1);
   const exitAt = new Int32Array(size).fill(-1), kickOf = new Int32Array(size).fill(-1);
   const outAt = new Int32Array(size).fill(-1), lineAt = new Int32Array(size).fill(-1), openRead = new Float64Array(size).fill(NaN);
-  const isVcpu = new Uint8Array(size), injects = new Uint8Array(size), callsTun = new Uint8Array(size), inQemu = new Uint8Array(size), guestIndex = new Int16Array(size);
+  const inQemu = new Uint8Array(size), guestIndex = new Int16Array(size);
   const runs: (Run | null)[] = new Array<Run | null>(size).fill(null);
   /** Runs that woke a thread which raises interrupts, and where. */
   const causes: ({ run: Run; at: number }[] | null)[] = new Array<{ run: Run; at: number }[] | null>(size).fill(null);
@@ -83,25 +71,14 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
   const active = new Set<number>();
 
   for (const [thread, tid] of threads.tids.entries()) guestIndex[thread] = Math.max(0, guests.indexOf(guestOf(tid)));
-  // Who enters guests, and who else raises interrupts, is asked of threads before they show it.
-  for (let i = 0; i < raw.length; i++) {
-    const kind = kinds[eventCodes[i]];
-    if (kind === 0 || (sideCodes !== null && sideCodes[i] !== side)) continue;
-    if (kind === EXIT || kind === ENTRY) isVcpu[threads.of(pid[i])] = 1;
-    else if (kind === LINE || kind === VGIC || kind === MSI || kind === GSI) injects[threads.of(pid[i])] = 1;
-    else if (kind === TUN) callsTun[threads.of(pid[i])] = 1;
-  }
+  const { isVcpu, injects, callsTun } = threadFacts(trace, kinds, threads, side);
   const vcpuThread = new Map<string, number>();
   for (const [tid, id] of ids) if (threads.of(tid) >= 0) vcpuThread.set(`${guestOf(tid)} ${id}`, threads.of(tid));
   const backEnd = new Uint8Array(size);
   for (const { tid } of queues.values()) if (tid !== null) backEnd[threads.of(tid)] = 1;
 
-  const rows = newKicks(), P = rows.at, { backTid, backCode, device: deviceOf, queue: queueOf, blocked, awake } = rows;
+  const rows = newKicks(), P = rows.at, { backTid, backCode, device: deviceOf, blocked, awake, usesTun } = rows;
   const positions = Object.values(P);
-  const transmits = (row: number): boolean => queueOf.data[row] % 2 === 1;
-  /** Whether a kick's way leads through tun_get_user. */
-  const usesTun = (row: number): boolean => transmits(row) && backTid.data[row] >= 0 && callsTun[threads.of(backTid.data[row])] === 1;
-
   const awaitRead: { row: number; irq: number }[][] = Array.from({ length: machine.count * Math.max(1, guests.length) }, () => []);
   const awaitAck: number[][] = awaitRead.map(() => []);
 
@@ -137,57 +114,14 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
 
   let kicks = 0;
   const attach = (row: number, thread: number): void => {
-    const run = (runs[thread] ??= newRun());
+    attachTo(rows, row, (runs[thread] ??= newRun()));
     active.add(thread);
-    if (!transmits(row)) {
-      run.waiting.push(row);
-      return;
-    }
-    if (run.unserved >= 0) {
-      P.merged.data[row] = run.unserved;
-      P.why.data[row] = MERGED;
-      // QEMU passes every packet to tun_get_user, oldest first. vhost may have sent the earlier kick's packet without it.
-      if (backCode.data[row] === VHOST) {
-        run.tun = -1;
-        if (P.why.data[run.unserved] < 0) P.why.data[run.unserved] = DOUBTFUL;
-      }
-      return;
-    }
-    run.waiting.push(row);
-    run.unserved = row;
-    // While vhost is awake the guest adds packets without a kick, so that a call need not be for the one of this kick.
-    run.tun = backCode.data[row] === VHOST && awake.data[row] === 1 ? -1 : row;
-  };
-  /** Takes a kick back out of the run that it was thought to have come in. */
-  const detach = (row: number, run: Run | null): void => {
-    if (run) run.waiting = run.waiting.filter((other) => other !== row);
-    const earlier = P.merged.data[row];
-    if (earlier >= 0) {
-      P.merged.data[row] = P.why.data[row] = -1;
-      if (P.why.data[earlier] === DOUBTFUL) P.why.data[earlier] = -1;
-    }
-    awake.data[row] = 0;
-  };
-  /** The interrupt of a device is raised by a thread, for the kicks of a run: its own, or one that woke it. */
-  const raiseFor = (run: Run, intid: number, i: number, wokenAt: number, served: number[]): void => {
-    if (run.waiting.length === 0) return;
-    run.waiting = run.waiting.filter((row) => {
-      const own = machine.intid(deviceOf.data[row] % machine.count, queueOf.data[row]);
-      if (own !== intid && own === own) return true;
-      // QEMU raises it for a packet after it passed the packet on; before that, it is for one received.
-      if (backCode.data[row] === QEMU && usesTun(row) && P.tunCount.data[row] <= 0) return true;
-      if (P.irq.data[row] >= 0) return false;
-      P.irq.data[row] = i;
-      P.irqWake.data[row] = wokenAt;
-      awaitRead[deviceOf.data[row]].push({ row, irq: i });
-      served.push(row);
-      return false;
-    });
   };
   const raise = (thread: number, intid: number, i: number): void => {
     const served: number[] = [], own = runs[thread];
-    if (own) raiseFor(own, intid, i, -1, served);
-    for (const { run, at } of causes[thread] ?? []) raiseFor(run, intid, i, at, served);
+    if (own) raiseFor(rows, machine, own, intid, i, -1, served);
+    for (const { run, at } of causes[thread] ?? []) raiseFor(rows, machine, run, intid, i, at, served);
+    for (const row of served) awaitRead[deviceOf.data[row]].push({ row, irq: i });
     if (served.length > 0) raised[thread] = served;
   };
 
@@ -198,13 +132,15 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     P.at.data[row] = i;
     P.exit.data[row] = exitAt[thread];
     const known = queues.get(queueKey(guestOf(pid[i]), device, queue)), tid = known?.tid ?? null;
-    queueOf.push(queue);
+    rows.queue.push(queue);
     deviceOf.push(guestIndex[thread] * machine.count + device);
     blocked.push(0);
     rows.via.push(via);
     backTid.push(tid ?? NaN);
     backCode.push(tid === null ? -1 : backendOf(known!.comm ?? "") === "vhost" ? VHOST : QEMU);
-    const back = tid === null ? -1 : threads.of(tid), isAwake = back >= 0 && (state[back] === RUNNING || state[back] === READY);
+    const back = tid === null ? -1 : threads.of(tid);
+    usesTun.push(queue % 2 === 1 && back >= 0 ? callsTun[back] : 0);
+    const isAwake = back >= 0 && (state[back] === RUNNING || state[back] === READY);
     awake.push(isAwake ? 1 : 0);
     if (dark.length > 0) P.why.data[row] = LOST;
     else {
@@ -214,17 +150,6 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
     }
     return row;
   };
-  /** kvm_fast_mmio is printed after the write has woken somebody: the position of the one that the waking at i belongs to; -1 where there is none. */
-  const fastAfter = (i: number): number => {
-    for (let j = i + 1; j < raw.length; j++) {
-      if (pid[j] !== pid[i] || (sideCodes !== null && sideCodes[j] !== side)) continue;
-      const kind = kinds[eventCodes[j]];
-      if (kind === FAST) return accesses.fast!.what[slot[j]] === KICK ? j : -1;
-      if (kind === EXIT || kind === ENTRY || kind === USERSPACE || kind === MMIO || kind === PIO || kind === SWITCH) return -1;
-    }
-    return -1;
-  };
-
   for (let i = 0; i < raw.length; i++) {
     const kind = kinds[eventCodes[i]];
     if (kind === 0 || (sideCodes !== null && sideCodes[i] !== side)) continue;
@@ -293,7 +218,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
         const target = threads.of(wakee[s]);
         if (target < 0) break;
         if (accesses.fast !== null && kickOf[thread] < 0 && exitAt[thread] >= 0 && backEnd[target] === 1) {
-          const j = fastAfter(i);
+          const j = fastAfter(trace, kinds, accesses.fast, i, side);
           if (j >= 0) {
             fastDone[thread] = j;
             kick(thread, i, VIA_FAST, accesses.fast.device[slot[j]], accesses.fast.queue[slot[j]]);
@@ -314,7 +239,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
         const row = kickOf[thread];
         if (row >= 0 && P.wake.data[row] < 0 && wakee[s] === backTid.data[row]) {
           P.wake.data[row] = i;
-          if (awake.data[row] === 1 && state[target] === READY) detach(row, kickRun[thread]); // it fell asleep between the write and the wake
+          if (awake.data[row] === 1 && state[target] === READY) detach(rows, row, kickRun[thread]); // it fell asleep between the write and the wake
           if (awake.data[row] === 0) attach(row, target);
           if (state[target] === RUNNING) {
             P.run.data[row] = i; // it is about to sleep and has not left its CPU
@@ -355,7 +280,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
         const out = threads.of(prevPid[s]), into = threads.of(nextPid[s]);
         if (out >= 0 && prevPid[s] !== 0) {
           lastCpu[out] = cpu[i];
-          const run = runs[out], unserved = run !== null && run.unserved >= 0 && backCode.data[run.unserved] === QEMU && usesTun(run.unserved);
+          const run = runs[out], unserved = run !== null && run.unserved >= 0 && backCode.data[run.unserved] === QEMU && usesTun.data[run.unserved] === 1;
           if (runnable[prevState.codes[s]]) {
             state[out] = READY;
           } else if (wokenOnCpu[out] > 0) {
@@ -369,7 +294,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
               causes[out] = raised[out] = null;
               if (row >= 0) {
                 // The kick that woke it begins the run to come.
-                detach(row, run);
+                detach(rows, row, run);
                 attach(row, out);
                 P.run.data[row] = -1;
                 runs[out]!.woken.push(row);
@@ -408,20 +333,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
       case TUN: {
         const run = runs[thread];
         if (!run) break;
-        const row = run.tun;
-        run.unserved = -1;
-        if (row < 0) break;
-        if (P.tunCount.data[row] <= 0) {
-          P.tunCount.data[row] = 0;
-          P.tunFirst.data[row] = i;
-          if (P.irq.data[row] >= 0) {
-            // What was raised before the packet went out was for another one.
-            P.irq.data[row] = P.irqWake.data[row] = P.accepted.data[row] = P.vcpuWake.data[row] = P.woken.data[row] = P.halt.data[row] = P.resume.data[row] = P.isr.data[row] = P.ack.data[row] = -1;
-            run.waiting.push(row);
-          }
-        }
-        P.tunLast.data[row] = i;
-        P.tunCount.data[row]++;
+        tunCalled(rows, run, i);
         break;
       }
       case LINE: {
@@ -466,7 +378,7 @@ export function virtioKicks(trace: Trace, options: VirtioKicksOptions = {}): Col
   for (const list of awaitRead) for (const { row } of list) underWay.add(row);
   for (let thread = 0; thread < size; thread++) if (kickOf[thread] >= 0) underWay.add(kickOf[thread]);
 
-  const walked = { kicks: rows, count: kicks, machine, threads, crossings, underWay, gaps, usesTun };
+  const walked = { kicks: rows, count: kicks, machine, threads, crossings, underWay, gaps };
   settleEntries(walked, trace);
   return kickTable(walked, trace, ids);
 }

@@ -17,6 +17,8 @@ interface Connection {
 const PRELUDE = 'import * as kl from "kernel-lib";';
 /** Requests that came before a cell failed are dropped, as other kernels do; so long are they waited for. */
 const ABORT_WINDOW_MS = 50;
+/** Loads that are under way hear an interrupt, too (notebook/interrupt.ts); so long they have to say in the cell's error how far they were. */
+const INTERRUPT_MS = 100;
 const STREAM_FLUSH_MS = 50, STREAM_FLUSH_CHARS = 1 << 18;
 
 /** Serves one Jupyter client, until it says to shut down. */
@@ -189,7 +191,7 @@ export async function launchKernel(connectionFile: string): Promise<void> {
         }
         case "comm_info_request": reply(socket, request, { status: "ok", comms: {} }); break;
         case "history_request": reply(socket, request, { status: "ok", history: [] }); break;
-        case "interrupt_request": executor.interrupt(); reply(socket, request, { status: "ok" }); break;
+        case "interrupt_request": process.emit("SIGINT", "SIGINT"); reply(socket, request, { status: "ok" }); break;
         case "shutdown_request":
           reply(socket, request, { status: "ok", restart: content.restart ?? false });
           flush();
@@ -224,7 +226,10 @@ export async function launchKernel(connectionFile: string): Promise<void> {
 
   redirect("stdout");
   redirect("stderr");
-  process.on("SIGINT", () => executor.interrupt());
+  process.on("SIGINT", () => {
+    const cell = count;
+    setTimeout(() => { if (count === cell) executor.interrupt(); }, INTERRUPT_MS);
+  });
   process.on("uncaughtException", (error) => writeStream("stderr", outside("An error outside of any cell", error, cells)));
   process.on("unhandledRejection", (error) => writeStream("stderr", outside("A promise failed that no cell awaited", error, cells)));
   endWithParent();

@@ -105,7 +105,7 @@ export class Head {
       word = startOfWord(bytes, start, at);
     }
     this.cpu = this.pid = this.tid = NO_NUMBER;
-    if (at - word > 2 && bytes[word] === OPEN && bytes[at - 1] === CLOSE && isNumber(bytes, word + 1, at - 1)) {
+    if (at - word > 2 && bytes[word] === OPEN && bytes[at - 1] === CLOSE && isId(bytes, word + 1, at - 1)) {
       this.cpu = number(bytes, word + 1, at - 1);
       at = skipBack(bytes, start, word);
       word = startOfWord(bytes, start, at);
@@ -114,11 +114,11 @@ export class Head {
       let slash = word;
       while (slash < at && bytes[slash] !== SLASH) slash++;
       if (slash < at) {
-        if (!isNumber(bytes, word, slash) || !isNumber(bytes, slash + 1, at)) return false;
+        if (!isId(bytes, word, slash) || !isId(bytes, slash + 1, at)) return false;
         this.pid = number(bytes, word, slash);
         this.tid = number(bytes, slash + 1, at);
       } else {
-        if (!isNumber(bytes, word, at)) return false;
+        if (!isId(bytes, word, at)) return false;
         this.tid = number(bytes, word, at);
       }
       at = skipBack(bytes, start, word);
@@ -127,7 +127,7 @@ export class Head {
     }
     let commStart = start;
     if (at - start > 3 && bytes[start] === 86 && bytes[start + 1] === 77 && bytes[start + 2] === COLON) {
-      const prefix = /^VM: *(\d+) +(?:VCPU:(\d+) *)?/.exec(bytes.toString("latin1", start, at));
+      const prefix = /^VM: *(\d{1,9}) +(?:VCPU:(\d{1,9}) *)?/.exec(bytes.toString("latin1", start, at));
       if (prefix) {
         commStart += prefix[0].length;
         this.vm = Number(prefix[1]);
@@ -159,6 +159,11 @@ function time(bytes: Buffer, start: number, colon: number): number {
   const decimals = colon - at - 1;
   for (at++; at < colon; at++) fraction = fraction * 10 + bytes[at] - ZERO;
   return seconds * 1e9 + (decimals === 6 ? fraction * 1000 : fraction);
+}
+
+/** A pid or a CPU, that a column holds. Damaged text has longer ones. */
+function isId(bytes: Buffer, start: number, end: number): boolean {
+  return end - start < 12 && isNumber(bytes, start, end) && Math.abs(number(bytes, start, end)) < 0x80000000;
 }
 
 function isNumber(bytes: Buffer, start: number, end: number): boolean {

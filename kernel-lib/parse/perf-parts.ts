@@ -5,7 +5,8 @@ import { Worker } from "node:worker_threads";
 import { OptionError } from "../errors.js";
 import { blocks, lookAt, type Source } from "../source/bytes.js";
 import { accountingLine, joinAccountings, loadText, readPart, settle, type Accounting } from "../source/lines.js";
-import { startProgress } from "../source/progress.js";
+import { interruptible } from "../source/interrupt.js";
+import { progressText, startProgress, type LoadProgress } from "../source/progress.js";
 import type { CachedLoadOptions } from "../store/cache.js";
 import { joinSamples, received, type SentSamples } from "./perf-join.js";
 import { perfSamples, type PerfSamples } from "./perf-samples.js";
@@ -47,37 +48,57 @@ export async function loadPerfSamples(source: Source, options: PerfScriptOptions
   if (!Number.isInteger(workers) || workers < 1 || workers > 64) throw new OptionError(`workers takes a number of threads, 1 to 64; this is ${String(workers)}`);
   if (workers === 1 || typeof source !== "string" || source === "-") return loadText(source, perfSamples, options);
   const path = source, name = options.name ?? path, { size, plain } = await lookAt(path);
-  const starts = plain ? await startsOfParts(path, size, workers) : [];
+  const starts = plain && size !== null ? await startsOfParts(path, size, workers) : [];
   if (starts.length < 2) return loadText(source, perfSamples, options);
 
   const parts = starts.map((start, i): Part => ({ path, name, start, end: starts[i + 1] ?? Infinity }));
-  const progress = options.quiet ? null : startProgress(name, size);
+  const progress = options.quiet || options.progress ? null : startProgress(), begin = performance.now();
   const threads: Worker[] = [];
-  let taken = 0;
-  const onChunk = (bytes: number) => progress?.update(taken += bytes);
-  try {
+  let bytes = 0, rows = 0, stopped = false;
+  const state = (): LoadProgress => ({ read: bytes, size, bytes, rows, seconds: (performance.now() - begin) / 1000 });
+  const stop = (): void => {
+    stopped = true;
+    for (const thread of threads) void thread.removeAllListeners("message").terminate();
+  };
+  const onChunk: OnChunk = (moreBytes, moreRows) => {
+    if (stopped) throw new Error("stopped"); // which ends this thread's part; nobody waits for it any more
+    bytes += moreBytes;
+    rows += moreRows;
+    options.progress?.(state());
+    progress?.update(() => `${name}: ${progressText(state())}`);
+  };
+  const all = async function* () {
     const others = parts.slice(1).map((part) => readInThread(part, threads, onChunk));
-    const reads = await Promise.all([readHere(parts[0], onChunk), ...others]);
-    const result = joinSamples(reads.map((read) => read.result)), count = joinAccountings(reads.map((read) => read.count));
-    settle(result, count);
-    progress?.done(accountingLine(count));
-    return result;
+    yield await Promise.all([readHere(parts[0], onChunk), ...others]);
+  };
+  try {
+    let result: PerfSamples | null = null;
+    for await (const reads of interruptible(all(), options.signal, () => `${name}, ${progressText(state())}`, stop)) {
+      const count = joinAccountings(reads.map((read) => read.count));
+      result = joinSamples(reads.map((read) => read.result));
+      settle(result, count);
+      progress?.done(accountingLine(count));
+    }
+    return result!;
   } finally {
     progress?.close();
-    for (const thread of threads) void thread.terminate();
+    stop();
   }
 }
 
-export function readHere({ path, name, start, end }: Part, onChunk: (bytes: number) => void): Promise<PartRead> {
+/** Told of each chunk that a thread has read: so many bytes, so many rows. */
+type OnChunk = (bytes: number, rows: number) => void;
+
+export function readHere({ path, name, start, end }: Part, onChunk: OnChunk): Promise<PartRead> {
   return readPart(blocks(path, start, end), perfSamples, name, onChunk);
 }
 
-function readInThread(part: Part, threads: Worker[], onChunk: (bytes: number) => void): Promise<PartRead> {
+function readInThread(part: Part, threads: Worker[], onChunk: OnChunk): Promise<PartRead> {
   const thread = new Worker(THREAD, { workerData: part });
   threads.push(thread);
   return new Promise((resolve, reject) => {
-    thread.on("message", (message: number | SentPart) => {
-      if (typeof message === "number") onChunk(message);
+    thread.on("message", (message: Parameters<OnChunk> | SentPart) => {
+      if (Array.isArray(message)) onChunk(...message);
       else resolve({ ...message, result: received(message.result) });
     });
     thread.on("error", reject);

@@ -5,7 +5,7 @@ import { readHere, type Part, type SentPart } from "./perf-parts.js";
 
 const port = parentPort!;
 // What fails here ends the thread, and is the error of its part.
-void readHere(workerData as Part, (bytes) => port.postMessage(bytes)).then(({ result, count }) => {
+void readHere(workerData as Part, (bytes, rows) => port.postMessage([bytes, rows])).then(({ result, count }) => {
   const [samples, buffers] = sent(result), part: SentPart = { result: samples, count };
   port.postMessage(part, buffers);
 });

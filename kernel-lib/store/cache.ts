@@ -65,7 +65,7 @@ export async function loadCached<T extends object>(source: Source, format: Forma
     await writeCache(place, key, { accounting: accounting(result), parts: kept.apart(result) }, Number(before.mode) & 0o666);
   } catch (error) {
     // A folder that cannot be written, a full disk: the recording was read all the same.
-    if (!options.quiet) startProgress(place, null).done(`no cache was written (${(error as Error).message})`);
+    if (!options.quiet && !options.progress) startProgress().done(`no cache was written (${(error as Error).message})`);
   }
   return result;
 }
@@ -82,7 +82,7 @@ async function fromCache<T extends object>(source: string, place: string, wanted
     if (value === null) return null;
     const name = options.name ?? source, result = kept.together(value.parts, name);
     setAccounting(result, { ...value.accounting, source: name });
-    if (!options.quiet) startProgress(name, null).done(`${accountingLine(accounting(result))}; from its cache`);
+    if (!options.quiet && !options.progress) startProgress().done(`${accountingLine(accounting(result))}; from its cache`);
     return result;
   } finally {
     await image.close();

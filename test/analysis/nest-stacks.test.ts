@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { table } from "arquero";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { describe as describeTable, excludeIdle, fromPerfScript, loadPerfScript, mergeStacks, nestStacks, nestVcpus, nestWeights, notAttributed, OptionError, type NestOptions } from "kernel-lib";
+import { describe as describeTable, excludeIdle, fromPerfScript, loadPerfScript, loadTraceCmd, mergeStacks, nestStacks, nestVcpus, nestWeights, notAttributed, OptionError, vcpuThreads, type NestOptions } from "kernel-lib";
 import { CAPTURE, DATA } from "../peer.js";
 
 interface Sample { comm: string; tid: number; cpu: number; /** ms */ at: number; /** ms */ weight: number; frames?: string[] }
@@ -52,6 +52,23 @@ describe("nestStacks", () => {
     const guest = every(30, { comm: "iperf3", tid: 5, cpu: 0 }, { weight: 2 });
     expect(weights(both(host, guest)).at(-1)).toMatchObject({ part: "all", host: 426e6, guest: 60e6, before: 486e6, guestMode: 174e6, nested: 174e6, notAttributed: 0, after: 600e6, factor: 2.9, how: expect.stringContaining("counted 40 % of the time between samples of one vCPU thread") });
     expect(stacks(both(host, guest))).toEqual({ "swapper;do_work": 310e6, ":11;vCPU 0;[in KVM_RUN, no stack]": 116e6, ":11;vCPU 0;<guest>iperf3;do_work": 174e6 });
+  });
+
+  it("does not take what a real CPU's counter lacks in idle for the guest's, and says that the guest may be left out", () => {
+    const host = [...every(30, { comm: "swapper", tid: 0, cpu: 9 }, { weight: 1 }), ...every(30, { comm: ":11", tid: 11, cpu: 0, frames: [] }, { weight: 4 })];
+    const rows = weights(both(host, every(30, { comm: "iperf3", tid: 5, cpu: 0 })));
+    expect(rows.at(-1)).toMatchObject({ host: 150e6, guestMode: 120e6, after: 150e6, how: expect.stringMatching(/idle CPUs count 10 % of the time at most.*counted 40 % of it: if the recording leaves guests out.*guestTime is needed/) });
+  });
+
+  it("believes the header that perf script --header prints", () => {
+    const header = (attributes: string, event = "cycles") => `# event : name = ${event}, , type = 1, freq = 1, ${attributes}sample_id_all = 1\n# event : name = dummy:HG, , type = 1\n#\n`;
+    const real = [...every(30, { comm: "swapper", tid: 0, cpu: 9 }, { weight: 1 }), ...every(30, { comm: ":11", tid: 11, cpu: 0, frames: [] }, { weight: 4 })], emulated = [...IDLE, ...real.slice(30)];
+    const guest = fromPerfScript(clock(every(30, { comm: "iperf3", tid: 5, cpu: 0 })));
+    const all = (text: string) => weights({ host: fromPerfScript(text), guest }).at(-1);
+    expect(() => all(header("exclude_guest = 1, ") + clock(real, "cycles"))).toThrow(/leaves guests out.*vcpuStates\(trace\)/);
+    expect(all(header("exclude_guest = 1, ") + clock(emulated, "cycles"))).toMatchObject({ guestMode: 174e6, how: expect.stringContaining("leaves guests out, as its header says") });
+    expect(all(header("") + clock(emulated, "cycles"))).toMatchObject({ guestMode: 120e6, how: expect.stringContaining("counts while guests run, as its header says") });
+    expect(all(header("exclude_guest = 1, ", "cpu-clock:pppH") + clock(emulated))).toMatchObject({ guestMode: 120e6, how: expect.stringContaining("a clock goes on while guests run") });
   });
 
   it("takes the guest time of a table of states", () => {
@@ -188,6 +205,9 @@ describe("on recordings", () => {
   it.each([["icount-virtio", 194, 195], ["icount-vhost", 196, 197]])("%s: what counters lack on the vCPUs' CPUs is guest time, and all of it adds up to the time of four CPUs", async (mode, first, second) => {
     const profiles = { host: await load(mode, "perf-script-host-guestmount.txt.gz"), guest: await load(mode, "perf-script-guest.txt.gz") };
     const rows = weights(profiles), all = rows.at(-1);
+    // A trace of the same boot names them by its events.
+    const traced = vcpuThreads({ trace: await loadTraceCmd(join(DATA, "capture", mode, "trace-cmd.nsec.txt.gz"), { quiet: true }), rows: profiles.host.samples });
+    expect(nestVcpus(profiles).select("vcpu", "tid", "comm").objects()).toEqual(nestVcpus(profiles, traced).select("vcpu", "tid", "comm").objects());
     expect(rows.map(({ part, tid }) => ({ part, tid }))).toEqual([{ part: "vCPU 0", tid: first }, { part: "vCPU 1", tid: second }, { part: "other threads", tid: null }, { part: "all", tid: null }]);
     // Each CPU from its first to its last sample: idle, busy, or in guest mode.
     const ends = new Map<number, [number, number]>(), { ts, cpu } = profiles.host.raw;
@@ -208,7 +228,7 @@ describe("on recordings", () => {
     const host = await load("virtio", "perf-script-kvm.txt.gz");
     const rows = weights({ host });
     expect(rows.map(({ part, tid }) => ({ part, tid }))).toMatchObject([696, 697, 698, 699].map((tid) => ({ tid })).concat([{ tid: null }, { tid: null }] as never));
-    expect(rows.at(-1)).toMatchObject({ notAttributed: 0, how: expect.stringContaining("the counter goes on while vCPU threads run") });
+    expect(rows.at(-1)).toMatchObject({ notAttributed: 0, how: expect.stringContaining("counters go on while vCPU threads run") });
     expect(rows.at(-1).after).toBe(rows.at(-1).host);
     const guests = (nestStacks({ host }).objects() as any[]).filter((row) => row.side === "guest");
     expect(guests.every((row) => /^qemu-system-aar;vCPU thread 69[6-9];<guest>(;|$)/.test(row.stack))).toBe(true);
