@@ -12,9 +12,11 @@ export async function foldFile(path: string, options: FoldOptions, workers: numb
   const count = accounting(samples);
   if (count.notUnderstood > 0) say(`kernel-lib: ${accountingLine(count)}`);
   const { stack, value } = foldSamples({ raw: samples.raw, source: count.source }, options);
+  // A look at the distinct names spares one at every line.
+  const { symbol, dso, comm } = samples.raw, asItIs = ![symbol, dso, comm.values].some((names) => names.some((name) => name !== null && oneLine(name) !== name));
   let text = "";
   for (let i = 0; i < stack.length; i++) {
-    text += `${oneLine(stack[i])} ${value[i]}\n`;
+    text += `${asItIs ? stack[i] : oneLine(stack[i])} ${value[i]}\n`;
     if ((i + 1) % ROWS_AT_ONCE !== 0 && i + 1 < stack.length) continue;
     if (!process.stdout.write(text)) await new Promise<void>((resolve) => process.stdout.once("drain", resolve));
     text = "";

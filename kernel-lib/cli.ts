@@ -155,6 +155,7 @@ const commands: Record<string, Command> = {
   fold: {
     usage: "kernel-lib fold FILE [--pid] [--tid] [--kernel] [--jit] [--all] [--addrs] [--event NAME] [--workers N]",
     help: "Folds the stacks of perf script output (FILE, plain, .gz or .zst; - is standard input) as FlameGraph's stackcollapse-perf.pl does.\n"
+      + "A last sample that no blank line closes is kept, which the script loses.\n"
       + "  --pid     name processes with their pid      --tid    with pid and thread id\n"
       + "  --kernel  mark kernel functions with _[k]    --jit    mark compiled code with _[j]    --all  both\n"
       + "  --addrs   give functions without a name their address\n"

@@ -67,10 +67,17 @@ function groupSamples(
   raw: ProfileArrays, length: number, taken: Uint8Array, names: ProcessNames, keep: FoldOptions["keep"], byPeriod: boolean,
 ): { groups: Pairs; weights: NumberBuilder } {
   const groups = new Pairs(), weights = new NumberBuilder(), { stack, period } = raw, { codes } = raw.event;
+  // Most leaves have one name.
+  const nameOf = new Int32Array(raw.parent.length).fill(-1), groupOf = new Int32Array(raw.parent.length);
   for (let i = 0; i < length; i++) {
     if (taken[codes[i] + 1] === 0 || (keep && !keep(i))) continue;
-    const group = groups.code(stack[i], names.of(i));
-    if (group === weights.length) weights.push(0);
+    const leaf = stack[i], name = names.of(i);
+    let group = groupOf[leaf];
+    if (nameOf[leaf] !== name) {
+      group = groupOf[leaf] = groups.code(leaf, name);
+      nameOf[leaf] = name;
+      if (group === weights.length) weights.push(0);
+    }
     weights.data[group] += byPeriod && period[i] > 0 ? period[i] : 1;
   }
   return { groups, weights };

@@ -73,8 +73,7 @@ export class Frames {
     return this.add(this.symbol[frame], this.dso[frame], inlined ? "inlined" : this.kind[frame], this.addr[frame], srcline);
   }
 
-  /** The number of a frame. */
-  add(symbol: string, dso: string | null, kind: FrameKind, addr: string | null, srcline: string | null): number {
+  private add(symbol: string, dso: string | null, kind: FrameKind, addr: string | null, srcline: string | null): number {
     if (dso !== null && addr === null && srcline === null && kind !== "inlined") return this.ofSymbol(this.symbols.internString(symbol), this.dsos.internString(dso));
     const key = `${symbol}\0${dso ?? ""}\0${kind}\0${addr ?? ""}\0${srcline ?? ""}`;
     let frame = this.others.get(key);

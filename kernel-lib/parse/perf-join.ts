@@ -1,7 +1,7 @@
 // Samples of parts of a text → those of the whole; and how samples go from thread to thread.
 import { DictionaryColumn, IntBuilder, narrowCodes } from "../source/builders.js";
 import { Pairs } from "../source/pairs.js";
-import { Frames } from "./perf-frames.js";
+import type { FrameKind } from "./perf-frames.js";
 import { depthsOf, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
 
 interface SentColumn {
@@ -30,12 +30,12 @@ export function received({ raw, ...rest }: SentSamples): PerfSamples {
 export function joinSamples(parts: readonly PerfSamples[]): PerfSamples {
   const length = parts.reduce((sum, { raw }) => sum + raw.length, 0);
   const ts = new Float64Array(length), period = new Float64Array(length), cpu = new Int32Array(length), pid = new Int32Array(length), tid = new Int32Array(length), stack = new Int32Array(length);
-  const comm = new JoinedColumn(length), event = new JoinedColumn(length), frames = new Frames(), tree = new Pairs();
+  const comm = new JoinedColumn(length), event = new JoinedColumn(length), frames = new JoinedFrames(), tree = new Pairs();
   const misc = new JoinedRare(), payload = new JoinedRare(), vm = new JoinedRare(), vcpu = new JoinedRare();
   const lost: PerfSamples["lost"] = [], header: PerfSamples["header"] = {};
   let at = 0;
   for (const part of parts) {
-    const { raw } = part, { symbol, dso, kind, addr } = raw;
+    const { raw } = part;
     ts.set(raw.ts, at);
     period.set(raw.period, at);
     cpu.set(raw.cpu, at);
@@ -43,10 +43,10 @@ export function joinSamples(parts: readonly PerfSamples[]): PerfSamples {
     tid.set(raw.tid, at);
     comm.add(raw.comm, at);
     event.add(raw.event, at);
-    const frameOf = symbol.map((name, i) => frames.add(name, dso[i], kind[i], addr[i], part.srcline[i]));
+    const frameOf = frames.add(raw, part.srcline);
     const nodeOf = new Int32Array(raw.parent.length);
     for (let node = 0; node < nodeOf.length; node++) nodeOf[node] = node === 0 ? tree.code(-1, -1) : tree.code(nodeOf[raw.parent[node]], frameOf[raw.frame[node]]);
-    for (let i = 0; i < raw.length; i++) stack[at + i] = nodeOf[raw.stack[i]];
+    setMapped(stack, at, raw.stack, nodeOf);
     misc.add(part.misc, at);
     payload.add(part.payload, at);
     vm.add(part.vm, at);
@@ -65,6 +65,13 @@ export function joinSamples(parts: readonly PerfSamples[]): PerfSamples {
   };
 }
 
+/** Numbers of one numbering in that of the whole; below 0 stands none. Most are the same in both. */
+function setMapped(whole: Int32Array, at: number, part: ArrayLike<number>, map: Int32Array): void {
+  whole.set(part, at);
+  if (map.every((number, i) => number === i)) return;
+  for (let i = 0; i < part.length; i++) if (part[i] >= 0) whole[at + i] = map[part[i]];
+}
+
 /** Strings of several dictionaries, numbered anew. */
 class Words {
   private readonly codes = new Map<string, number>();
@@ -78,6 +85,31 @@ class Words {
   get values(): string[] { return [...this.codes.keys()]; }
 }
 
+class JoinedFrames {
+  readonly symbol: string[] = [];
+  readonly dso: (string | null)[] = [];
+  readonly kind: FrameKind[] = [];
+  readonly addr: (string | null)[] = [];
+  readonly srcline: (string | null)[] = [];
+  private readonly known = new Map<string, number>();
+  add({ symbol, dso, kind, addr }: ProfileArrays, srcline: readonly (string | null)[]): Int32Array {
+    const numbers = new Int32Array(symbol.length);
+    for (let i = 0; i < numbers.length; i++) {
+      const key = `${symbol[i]}\0${dso[i]}\0${kind[i]}\0${addr[i]}\0${srcline[i]}`;
+      let frame = this.known.get(key);
+      if (frame === undefined) {
+        this.known.set(key, frame = this.symbol.push(symbol[i]) - 1);
+        this.dso.push(dso[i]);
+        this.kind.push(kind[i]);
+        this.addr.push(addr[i]);
+        this.srcline.push(srcline[i]);
+      }
+      numbers[i] = frame;
+    }
+    return numbers;
+  }
+}
+
 class JoinedColumn {
   private readonly codes: Int32Array;
   private readonly words = new Words();
@@ -85,8 +117,7 @@ class JoinedColumn {
     this.codes = new Int32Array(length);
   }
   add({ codes, values }: DictionaryColumn, at: number): void {
-    const own = this.words.add(values);
-    for (let i = 0; i < codes.length; i++) this.codes[at + i] = codes[i] < 0 ? -1 : own[codes[i]];
+    setMapped(this.codes, at, codes, Int32Array.from(this.words.add(values)));
   }
   finish(): DictionaryColumn {
     const { values } = this.words;
