@@ -496,6 +496,8 @@ step_perf_script() {
     finish
   fi
   run "perf script -i perf.data.host > perf-script-host.txt 2> perf-script-host.stderr"
+  # With any folder perf script prints the samples in guest mode, too; here one without guests in it. The header says whether guests were counted.
+  run "perf script --header --guestmount=. -i perf.data.host > perf-script-host-guestmount.txt 2> perf-script-host-guestmount.stderr"
   if [ -n "$guest_perf" ]; then
     run "ssh $GUEST perf script -i $guest_perf > perf-script-guest.txt 2> perf-script-guest.stderr"
     [ "$DRY" = 1 ] || on_guest "rm -f $guest_perf $guest_perf.pid"

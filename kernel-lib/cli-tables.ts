@@ -4,7 +4,8 @@ import { OptionError } from "./errors.js";
 import * as library from "./index.js";
 import { formatNames, needFormat } from "./parse/detect.js";
 import { openSource } from "./source/bytes.js";
-import { accountingLine, loadText, type Format } from "./source/lines.js";
+import { accountingLine, loadOpened, type Format } from "./source/lines.js";
+import { progressText, startProgress, type LoadProgress } from "./source/progress.js";
 
 export const tableForms = ["csv", "json", "arrow"];
 
@@ -18,21 +19,29 @@ async function read(path: string, formatName: string | undefined, say: (line: st
     throw new OptionError(`there is no format ${JSON.stringify(formatName)}; one of ${formatNames.join(", ")}`);
   }
   const opened = await openSource(path);
-  const chunks = (async function* () { yield* opened.chunks; })();
+  const chunks = opened.chunks[Symbol.asyncIterator]();
   const head: Uint8Array[] = [];
   for (let size = 0; size < HEAD;) {
     const { value, done } = await chunks.next();
     if (done) break;
-    head.push(value);
+    head.push(Buffer.from(value)); // a copy: a chunk is lent until the next one
     size += value.length;
   }
   const name = formatName ?? needFormat(Buffer.concat(head), opened.name);
   const format = (Object.values(library) as unknown[]).filter(isFormat).find((known) => known.name === name)!;
   const all = (async function* () {
     yield* head;
-    yield* chunks;
+    yield* { [Symbol.asyncIterator]: () => chunks };
   })();
-  const result = await loadText(all, format, { name: opened.name, quiet: true });
+  const progress = startProgress();
+  let result: object;
+  try {
+    result = await loadOpened({ ...opened, chunks: all }, format, {
+      progress: (state: LoadProgress) => { progress.update(() => `kernel-lib: ${opened.name}: ${progressText(state)}`); },
+    });
+  } finally {
+    progress.close();
+  }
   const count = library.accounting(result);
   if (count.notUnderstood > 0) say(`kernel-lib: ${accountingLine(count)}`);
   return result;
@@ -74,10 +83,4 @@ export async function writeTable(table: ColumnTable, form: string): Promise<void
     await write(`${offset === 0 ? "\n" : ",\n"}${rows.map((row) => JSON.stringify(row)).join(",\n")}`);
   }
   await write("\n]\n");
-}
-
-/** Folds the stacks of perf script's output to standard output. */
-export async function foldFile(path: string, options: library.FoldOptions, say: (line: string) => void): Promise<void> {
-  const profile = await read(path, "perf-script", say) as library.Profile;
-  await write(library.toFolded(library.foldStacks(profile, options)));
 }

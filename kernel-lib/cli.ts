@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { KernelLibError } from "./errors.js";
+import { visible } from "./format.js";
 import { PACKAGE } from "./kernel/install.js";
 
 /** A command line that is wrong in itself: exit code 2. */
@@ -15,7 +16,8 @@ interface Command {
   run(values: any, files: string[]): Promise<number>;
 }
 
-const say = (line: string): void => { process.stderr.write(`${line}\n`); };
+// Lines of a traced machine are in some messages; the terminal is not to obey what they hold.
+const say = (line: string): void => { process.stderr.write(`${visible(line)}\n`); };
 const isTerminal = process.stderr.isTTY === true;
 
 /** The project's folder: the nearest with a package-lock.json, else the present one. */
@@ -146,20 +148,21 @@ const commands: Record<string, Command> = {
     },
   },
   fold: {
-    usage: "kernel-lib fold FILE [--pid] [--tid] [--kernel] [--jit] [--all] [--addrs] [--event NAME]",
+    usage: "kernel-lib fold FILE [--pid] [--tid] [--kernel] [--jit] [--all] [--addrs] [--event NAME] [--workers N]",
     help: "Folds the stacks of perf script output (FILE, plain, .gz or .zst; - is standard input) as FlameGraph's stackcollapse-perf.pl does.\n"
       + "  --pid     name processes with their pid      --tid    with pid and thread id\n"
       + "  --kernel  mark kernel functions with _[k]    --jit    mark compiled code with _[j]    --all  both\n"
       + "  --addrs   give functions without a name their address\n"
-      + "  --event   the event to take; default: the first in the file",
+      + "  --event   the event to take; default: the first in the file\n"
+      + "  --workers threads that read a large plain file; default: 1",
     options: {
       pid: { type: "boolean" }, tid: { type: "boolean" }, kernel: { type: "boolean" }, jit: { type: "boolean" }, all: { type: "boolean" }, addrs: { type: "boolean" },
-      event: { type: "string" },
+      event: { type: "string" }, workers: { type: "string" },
     },
-    async run(values, files) {
+    async run({ workers = "1", ...options }, files) {
       if (files.length !== 1) throw new UsageError("fold needs one file, or - for standard input");
-      const { foldFile } = await import("./cli-tables.js");
-      await foldFile(files[0], values, say);
+      const { foldFile } = await import("./cli-fold.js");
+      await foldFile(files[0], options, Number(workers), say);
       return 0;
     },
   },

@@ -21,6 +21,16 @@ export class ParseError extends KernelLibError {
   }
 }
 
+/** Compressed data that would take more room than it may. The message says how much that is, and the way out where the data is honest. */
+export class UnpackLimitError extends KernelLibError {
+  override name = "UnpackLimitError";
+}
+
+/** A load that was told to stop: by its signal, or because the notebook's cell was interrupted. */
+export class InterruptedError extends KernelLibError {
+  override name = "InterruptedError";
+}
+
 /** An analysis needs events that the trace does not hold. */
 export class MissingEventError extends KernelLibError {
   override name = "MissingEventError";

@@ -38,8 +38,14 @@ function scaleFor(unit: string | null | undefined, numbers: number[]): [name: st
   return steps.findLast(([, size]) => middle >= size) ?? steps[0];
 }
 
-const writer = (decimals: number, useGrouping: boolean) =>
-  new Intl.NumberFormat("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals, useGrouping });
+const writers = new Map<number, Intl.NumberFormat>();
+
+function writer(decimals: number, useGrouping: boolean): Intl.NumberFormat {
+  const key = 2 * decimals + Number(useGrouping);
+  let known = writers.get(key); // making one takes longer than writing a table's column
+  if (!known) writers.set(key, known = new Intl.NumberFormat("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals, useGrouping }));
+  return known;
+}
 
 /** Chooses how to write a column, from what is known of it and from the values to be shown. */
 export function columnFormat(name: string, spec: ColumnSpec | undefined, values: unknown[]): ColumnFormat {

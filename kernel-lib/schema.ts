@@ -3,6 +3,8 @@ import { columnsOf, knowNames, tableOf, type Columns } from "./source/columns.js
 import { frameColumns, profileEventColumns, profileLostColumns, sampleColumns, stackColumns } from "./parse/perf-script.js";
 import { foldedColumns } from "./parse/folded.js";
 import { countedTwiceColumns, mergedColumns, scaleColumns } from "./analysis/merge-stacks.js";
+import { nestWeightsColumns } from "./analysis/nest-weights.js";
+import { nestVcpusColumns } from "./analysis/nest-vcpus.js";
 import { callersColumns, diffColumns, syscallShareColumns, topFramesColumns } from "./analysis/stacks.js";
 import { iperf3Columns } from "./parse/iperf3.js";
 import { perfStatColumns } from "./parse/perf-stat.js";
@@ -12,16 +14,21 @@ import { runComparisonColumns } from "./analysis/compare-runs.js";
 import { perfReportColumns, perfReportSectionColumns } from "./parse/perf-report.js";
 import { virtiostatColumns } from "./parse/virtiostat.js";
 import { kvmexitColumns } from "./parse/kvmexit.js";
-import { eventColumns, lostColumns, traceEventColumns } from "./parse/trace-cmd.js";
+import { eventColumns, lostColumns, sidesColumns, traceEventColumns } from "./parse/trace-cmd.js";
 import { commandColumns } from "./parse/commands.js";
 import { threadListColumns } from "./parse/threads.js";
 import { vcpuThreadsColumns } from "./analysis/vcpus.js";
 import { exitAccountColumns, exitSummaryColumns, kvmExitsColumns } from "./analysis/exits.js";
 import { backendStatesColumns, preemptionsColumns, stateSummaryColumns, vcpuStatesColumns } from "./analysis/vcpu-states.js";
 import { virtioDevicesColumns } from "./analysis/devices.js";
-import { virtioKicksColumns } from "./analysis/kicks.js";
+import { virtioKicksColumns } from "./analysis/kick-table.js";
 import { kickSpansColumns, kickStagesColumns } from "./analysis/kick-stages.js";
+import { kickAccountColumns } from "./analysis/kick-account.js";
+import { criticalPathColumns, kickPathsColumns, kickWaitsColumns } from "./analysis/kick-path.js";
 import { kickSequenceColumns } from "./analysis/kick-sequence.js";
+import { clockCpusColumns } from "./analysis/clocks.js";
+import { guestDevicesColumns } from "./analysis/guest-devices.js";
+import { packetPathColumns } from "./analysis/packets.js";
 import { idleAuditColumns, idleRuleColumns } from "./analysis/idle.js";
 import { overviewColumns } from "./study.js";
 
@@ -45,6 +52,8 @@ export const schema: Record<string, Columns> = {
   "merged stacks": mergedColumns,
   "stack scale": scaleColumns,
   "counted twice": countedTwiceColumns,
+  "nested weights": nestWeightsColumns,
+  "nested vcpus": nestVcpusColumns,
   "callers": callersColumns,
   "system-call share": syscallShareColumns,
   "top frames": topFramesColumns,
@@ -55,6 +64,7 @@ export const schema: Record<string, Columns> = {
   "kvmexit": kvmexitColumns,
   "trace events": traceEventColumns,
   "lost events": lostColumns,
+  "trace sides": sidesColumns,
   ...eventColumns,
   "commands": commandColumns,
   "thread list": threadListColumns,
@@ -70,7 +80,14 @@ export const schema: Record<string, Columns> = {
   "virtio kicks": virtioKicksColumns,
   "kick stages": kickStagesColumns,
   "kick spans": kickSpansColumns,
+  "kick account": kickAccountColumns,
+  "kick paths": kickPathsColumns,
+  "critical path": criticalPathColumns,
+  "kick waits": kickWaitsColumns,
   "kick sequence": kickSequenceColumns,
+  "clocks": clockCpusColumns,
+  "guest devices": guestDevicesColumns,
+  "packet path": packetPathColumns,
   "overview": overviewColumns,
   "idle rules": idleRuleColumns,
   "idle audit": idleAuditColumns,

@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ColumnTable } from "arquero";
-import { KernelLibError, MissingFileError, OptionError } from "./errors.js";
+import { InterruptedError, KernelLibError, MissingFileError, OptionError } from "./errors.js";
 import { loadCommands } from "./parse/commands.js";
 import { loadIperf3 } from "./parse/iperf3.js";
 import { loadKvmexit } from "./parse/kvmexit.js";
@@ -13,8 +13,9 @@ import { loadThreadList } from "./parse/threads.js";
 import { loadTraceCmd } from "./parse/trace-cmd.js";
 import { loadVirtiostat } from "./parse/virtiostat.js";
 import { BooleanColumn, columnsOf, describeColumns, DictionaryColumn, NullableColumn, tableOf, type Column, type Columns, type RowOf } from "./source/columns.js";
-import { accounting, type Accounting, type LoadOptions } from "./source/lines.js";
-import { startProgress } from "./source/progress.js";
+import { accounting, type Accounting } from "./source/lines.js";
+import { progressText, startProgress } from "./source/progress.js";
+import { CACHE_SUFFIX, type CachedLoadOptions } from "./store/cache.js";
 import type { Trace } from "./trace.js";
 
 /** What a run may hold, by the name under which it is found there. */
@@ -31,6 +32,8 @@ interface Recordings {
   afterExclusion: ColumnTable;
   trace: Trace;
   hostProfile: Profile;
+  /** The host's profile with its samples in guest mode, which perf script prints with --guestmount alone; for nestStacks. */
+  wholeHostProfile: Profile;
   guestProfile: Profile;
   threads: ColumnTable;
   commands: ColumnTable;
@@ -53,7 +56,7 @@ interface Kind<T> {
   step?: string;
   /** File names of repeats, which may include the file above. */
   repeats?: RegExp;
-  load(path: string, options: LoadOptions): Promise<T>;
+  load(path: string, options: CachedLoadOptions): Promise<T>;
 }
 
 const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
@@ -69,6 +72,7 @@ const kinds: { [K in RecordingName]: Kind<Recordings[K]> } = {
   afterExclusion: { files: ["perf-kvm-report-after-exclusion.txt"], load: loadPerfReport },
   trace: { files: ["trace-cmd.nsec.txt", "trace-cmd.txt"], step: "trace-cmd", repeats: /^trace-cmd(-r\d+)?\.nsec\.txt$/, load: loadTraceCmd },
   hostProfile: { files: ["perf-script-host.txt"], step: "perf-script", load: loadPerfScript },
+  wholeHostProfile: { files: ["perf-script-host-guestmount.txt"], load: loadPerfScript },
   guestProfile: { files: ["perf-script-guest.txt"], step: "perf-script", load: loadPerfScript },
   threads: { files: ["environment.txt"], load: loadThreadList },
   commands: { files: ["commands.txt"], load: loadCommands },
@@ -100,7 +104,7 @@ export interface Run extends Readonly<Recordings> {
 }
 
 /** Several runs side by side: each table of all of them stacked, with a first column run. */
-export interface Study extends Readonly<Omit<Recordings, "trace" | "hostProfile" | "guestProfile">> {
+export interface Study extends Readonly<Omit<Recordings, "trace" | "hostProfile" | "wholeHostProfile" | "guestProfile">> {
   runs: readonly Run[];
   /** One run by its name. @throws OptionError for a name that the study has not. */
   run(name: string): Run;
@@ -114,6 +118,10 @@ export interface LoadRunOptions {
   only?: RecordingName[];
   /** Load repeats too; default true. */
   repeats?: boolean;
+  /** Keep what traces and profiles were read into beside them, for the next time (see loadTraceCmd); default false; one of false, true, "hash". */
+  cache?: CachedLoadOptions["cache"];
+  /** Stops the loading, which then fails with an InterruptedError; default none. */
+  signal?: AbortSignal;
 }
 
 const plainName = (file: string) => file.replace(/\.(gz|zst)$/, "");
@@ -123,18 +131,18 @@ const plainName = (file: string) => file.replace(/\.(gz|zst)$/, "");
  * missing is no error until something asks for it; one that cannot be read is said in the overview.
  */
 export async function loadRun(dir: string, options: LoadRunOptions = {}): Promise<Run> {
-  const { name = basename(dir.replace(/\/+$/, "")), only = names, repeats: wantRepeats = true } = options;
+  const { name = basename(dir.replace(/\/+$/, "")), only = names, repeats: wantRepeats = true, cache = false } = options;
   for (const one of only) if (!names.includes(one)) throw new OptionError(`only: ${JSON.stringify(one)} is no recording; one of ${names.join(", ")}`);
   let files: string[];
   try {
-    files = readdirSync(dir).filter((file) => statSync(join(dir, file)).isFile()).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    files = readdirSync(dir).filter((file) => !file.includes(CACHE_SUFFIX) && statSync(join(dir, file)).isFile()).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   } catch (error) {
     throw new MissingFileError(`${dir} is not a folder that can be read (${(error as NodeJS.ErrnoException).code ?? "error"}); loadRun takes the folder that data/record.sh made`);
   }
   const loaded = new Map<RecordingName, unknown>();
   const byFile = new Map<string, { result: object | null; error: string | null }>();
   const overview: RowOf<typeof overviewColumns>[] = [];
-  const progress = startProgress(`loading ${name}`, files.length, "steps");
+  const progress = startProgress();
   const blank = { rows: null, time_span: null, lost: null, lines: null, not_understood: null, note: null };
 
   const read = async (file: string, kind: Kind<object>, recording: RecordingName): Promise<object | null> => {
@@ -142,13 +150,15 @@ export async function loadRun(dir: string, options: LoadRunOptions = {}): Promis
     if (known) return known.result;
     let result: object | null = null, error: string | null = null;
     try {
-      result = await kind.load(join(dir, file), { quiet: true });
+      result = await kind.load(join(dir, file), {
+        cache, signal: options.signal,
+        progress: (state) => { progress.update(() => `run ${name}: ${file} (${byFile.size + 1} of at most ${files.length} files): ${progressText(state)}`); },
+      });
     } catch (thrown) {
-      if (!(thrown instanceof KernelLibError)) throw thrown;
+      if (!(thrown instanceof KernelLibError) || thrown instanceof InterruptedError) throw thrown;
       error = thrown.message;
     }
     byFile.set(file, { result, error });
-    progress.update(byFile.size);
     if (result === null) overview.push({ run: name, recording, file, state: "unreadable", ...blank, note: error });
     else overview.push({ run: name, recording, file, ...factsOf(result) });
     return result;

@@ -19,8 +19,10 @@ export interface Trace {
   lost: ColumnTable;
   /** How many events with columns of their own had a text that no known layout fits: their columns are null, `info` keeps the text. */
   undecoded: number;
-  /** Number of CPUs that the recorder names, else 1 + the highest seen. */
+  /** Number of CPUs that the recorder names, else 1 + the highest seen; of several files together, that of the one with most (`sides` has each). */
   cpus: number;
+  /** The files of a merged report, or the traces joined: side, cpus, events; null where there is one. */
+  sides: ColumnTable | null;
   /** The arrays behind the tables, for analyses that walk all events. */
   raw: TraceArrays;
 }

@@ -98,6 +98,9 @@ describe("table and fold", () => {
     expect(folded).toEqual({ code: 0, err: "", out: "qemu-system-aar;writev;tun_chr_write_iter;tun_get_user 250000\nvhost-936;tun_get_user 500000\n" });
     const marked = await kernelLib(["fold", "-", "--pid", "--kernel"], SAMPLES);
     expect(marked.out).toMatch(/^qemu-system-aar-\S+;writev;tun_chr_write_iter_\[k\];tun_get_user_\[k\] 250000$/m);
+    const path = join(folder, "perf-script.txt");
+    writeFileSync(path, SAMPLES.repeat(100));
+    expect((await kernelLib(["fold", path, "--workers", "2"])).out).toBe(folded.out.replace(/(\d+)$/gm, (_, n) => `${n}00`));
     const table = await kernelLib(["table", "-", "--as", "json"], folded.out);
     expect(JSON.parse(table.out)).toMatchObject([{ value: 250000 }, { stack: "vhost-936;tun_get_user", value: 500000 }]);
   });
@@ -156,6 +159,7 @@ describe("table and fold", () => {
       [["table", "-", "--event", "x"], "a;b 1\n", 1, "kernel-lib table: --event is for trace-cmd and perf script"],
       [["fold", "-"], "a;b 1\n", 1, "kernel-lib fold: stdin:1: this is not perf-script output"],
       [["fold", "-", "--event", "faults"], SAMPLES, 1, "kernel-lib fold: "],
+      [["fold", "-", "--workers", "many"], SAMPLES, 1, "kernel-lib fold: workers takes a number of threads, 1 to 64; this is NaN"],
     ] as const) {
       const ended = await kernelLib([...args], input);
       expect([ended.code, ended.out]).toEqual([code, ""]);

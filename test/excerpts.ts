@@ -14,7 +14,9 @@ export interface Excerpt {
   text: Buffer;
 }
 
-const SIZE = 2500, PIECES = 5;
+const SIZE = 2000, PIECES = 4;
+/** What a guest's kick looks like; what follows it is long, and only as a whole of use to the analyses. */
+const KICK = /kvm_mmio: +mmio write/, BEFORE_KICK = 5, KICK_SIZE = 7000, KICKS = 2;
 
 /** Which reader a file is for, also of those that hold no measurements. */
 function fuzzReaderOf(path: string): Reader | null {
@@ -27,17 +29,22 @@ function fuzzReaderOf(path: string): Reader | null {
   return readerOf(path) ?? (folder === "perf-script" ? readers.perfScript : folder === "trace-cmd" ? readers.traceCmd : null);
 }
 
-/** The beginning of a file, its end, and pieces from between. */
+/** The beginning of a file, its end, pieces from between, kicks with what follows. */
 function piecesOf(text: Buffer, seed: number): { line: number; text: Buffer }[] {
   if (text.length <= 2 * SIZE) return [{ line: 1, text }];
-  const lines = linesOf(text), { below } = random(seed);
-  const starts = [0, ...Array.from({ length: PIECES - 2 }, () => below(lines.length)), -1];
-  return starts.map((start) => {
-    let from = start < 0 ? lines.length : start, size = 0, to = from;
-    if (start < 0) while (from > 0 && size < SIZE) size += lines[--from].length + 1;
-    else while (to < lines.length && size < SIZE) size += lines[to++].length + 1;
+  const lines = linesOf(text), { below, pick } = random(seed);
+  const piece = (from: number, most: number): { line: number; text: Buffer } => {
+    let to = from;
+    for (let size = 0; to < lines.length && size < most; to++) size += lines[to].length + 1;
     return { line: from + 1, text: joined(lines.slice(from, to)) };
-  });
+  };
+  let last = lines.length;
+  for (let size = 0; last > 0 && size < SIZE;) size += lines[--last].length + 1;
+  const kicks = lines.flatMap((line, i) => (KICK.test(line.toString("latin1")) ? [Math.max(0, i - BEFORE_KICK)] : []));
+  return [
+    ...[0, ...Array.from({ length: PIECES - 2 }, () => below(lines.length)), last].map((from) => piece(from, SIZE)),
+    ...(kicks.length > 0 ? Array.from({ length: KICKS }, () => piece(pick(kicks), KICK_SIZE)) : []),
+  ];
 }
 
 /** Excerpts of every file of data/, and of the larger sets where there are. Always the same ones in the same order. */

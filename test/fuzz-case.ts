@@ -37,7 +37,7 @@ export function caseOf(excerpts: readonly Excerpt[], seed: number, number: numbe
   const reader = chance.once(10) ? chance.pick(allReaders) : excerpt.reader;
   return {
     excerpt, reader, bytes: packed?.packed ?? text, plain: packed ? (packed.whole ? text : null) : text,
-    how: { chunk: chance.once(8) ? 1 + chance.below(chance.once(3) ? 20 : 2000) : null, other: reader === excerpt.reader ? resultOf(other) : null, deep: chance.once(10) },
+    how: { chunk: chance.once(10) ? 1 + chance.below(chance.once(3) ? 20 : 2000) : null, other: reader === excerpt.reader ? resultOf(other) : null, deep: chance.once(20) },
   };
 }
 

@@ -1,79 +1,20 @@
 import type { ColumnTable } from "arquero";
-import { OptionError } from "../errors.js";
+import { MissingEventError } from "../errors.js";
 import { tableOf, type Columns } from "../source/columns.js";
-import { needEvents, type Trace } from "../trace.js";
+import type { Trace } from "../trace.js";
+import { ACK, accessesOf, KICK, resolveMachine, type Machine, type VirtioPlaces } from "./boards.js";
 import { hostSide, kindsOf, numbersOf, wordsOf } from "./walk.js";
-
-// Registers of a virtio-mmio transport (virtio 1.2, section 4.2.2), by offset from its base.
-export const QUEUE_NOTIFY = 0x050, INTERRUPT_STATUS = 0x060, INTERRUPT_ACK = 0x064;
-
-/** A virtio-mmio device that a board puts at an address of its own. */
-export interface VirtioMmioDevice {
-  /** Guest-physical address of its registers. */
-  gpa: number;
-  /** Interrupt id (INTID), as kvm_irq_line and vgic_update_irq_pending print it; for an SPI, 32 + its number. */
-  intid: number;
-}
-
-/** Where a machine puts its virtio-mmio transports, and which interrupt each has. */
-export interface VirtioMmioBoard {
-  /** Guest-physical address of transport 0; default 0x0a000000. */
-  base?: number;
-  /** Bytes from one transport to the next; default 0x200. */
-  stride?: number;
-  /** How many transports there are; default 32. */
-  count?: number;
-  /** Interrupt id of transport 0, the others follow it; default 48, which is SPI 16. */
-  intid?: number;
-  /** Devices named one by one; default none. Where given, they take the place of base, stride, count and intid. */
-  devices?: VirtioMmioDevice[];
-}
-
-export interface ResolvedBoard {
-  /** Index of the device that an address belongs to; -1 where it belongs to none. */
-  device(gpa: number): number;
-  /** Address of a device's registers. */
-  gpa(device: number): number;
-  intid(device: number): number;
-  count: number;
-}
-
-/** Fills in QEMU's arm64 `virt` machine (hw/arm/virt.c: VIRT_MMIO at 0x0a000000, 0x200 each, transport i on SPI 16 + i). */
-export function resolveBoard(board: VirtioMmioBoard = {}): ResolvedBoard {
-  const { base = 0x0a000000, stride = 0x200, count = 32, intid = 48, devices } = board;
-  for (const [name, value] of Object.entries({ base, stride, count, intid })) {
-    if (!Number.isInteger(value) || value < 0) throw new OptionError(`board.${name} is ${String(value)}; it must be a whole number, 0 or more`);
-  }
-  if (stride < 0x100) throw new OptionError(`board.stride is ${stride}; a virtio-mmio transport takes at least 0x100 bytes`);
-  if (!devices) {
-    return {
-      count,
-      device: (gpa) => (gpa >= base && gpa < base + stride * count ? Math.floor((gpa - base) / stride) : -1),
-      gpa: (device) => base + stride * device,
-      intid: (device) => intid + device,
-    };
-  }
-  for (const device of devices) {
-    if (!Number.isInteger(device.gpa) || !Number.isInteger(device.intid)) {
-      throw new OptionError(`board.devices holds ${JSON.stringify(device)}; each needs a whole number for gpa and intid`);
-    }
-  }
-  return {
-    count: devices.length,
-    device: (gpa) => devices.findIndex((device) => gpa >= device.gpa && gpa < device.gpa + stride),
-    gpa: (device) => devices[device].gpa,
-    intid: (device) => devices[device].intid,
-  };
-}
 
 export const virtioDevicesColumns = {
   guest: { type: "number", unit: null, meaning: "Process id of the guest's QEMU.", null: "no vcpus table was given, so all vCPU threads count as one guest" },
-  gpa: { type: "number", unit: null, base: 16, meaning: "Guest-physical address of the device's registers." },
-  queue: { type: "number", unit: null, meaning: "Queue number, as written to QueueNotify. virtio-net: even ones receive, odd ones transmit." },
-  kicks: { type: "number", unit: "count", meaning: "QueueNotify writes for this queue." },
-  intid: { type: "number", unit: null, meaning: "Interrupt id that the board gives the device." },
+  gpa: { type: "number", unit: null, base: 16, meaning: "Guest-physical address of the device's registers; of virtio-pci its notify structure, or of legacy virtio-pci its first port." },
+  queue: { type: "number", unit: null, meaning: "Queue number, as written to QueueNotify or as the address tells. virtio-net: even ones receive, odd ones transmit.", null: "nothing tells it (basis)" },
+  basis: { type: "string", unit: null, meaning: "How it is known that the address is a device's, and which queue's." },
+  kicks: { type: "number", unit: "count", meaning: "Notifications of this queue." },
+  intid: { type: "number", unit: null, meaning: "Interrupt that the board or an option gives the device: interrupt id; of virtio-pci vector or GSI.", null: "virtio-pci, and no option says it: then it is whichever the back end raises" },
   intid_seen: { type: "number", unit: "count", meaning: "Acknowledge writes after which QEMU lowered just that interrupt, on the same thread." },
   intid_other: { type: "number", unit: "count", meaning: "Acknowledge writes after which it lowered another: above 0, the board's addresses or interrupts are not as assumed." },
+  vectors: { type: "string", unit: null, meaning: "virtio-pci: the interrupts that the back end's thread raised (vectors of kvm_msi_set_irq, else GSIs of kvm_set_irq) and how often; other queues' of the same thread among them.", null: "virtio-mmio, or it raised none" },
   backend: { type: "string", unit: null, meaning: "Who handles the queue: qemu or vhost.", null: "no kick woke anybody" },
   backend_tid: { type: "number", unit: null, meaning: "Thread id of the one that handles it: the one that kicks of this queue wake most often.", null: "no kick woke anybody" },
   backend_comm: { type: "string", unit: null, meaning: "Name of that thread.", null: "no kick woke anybody" },
@@ -98,76 +39,97 @@ export interface DeviceSurvey {
   queues: Map<string, SurveyedQueue>;
   /** By guest and device: interrupt id that was lowered after an acknowledge → how often. */
   lowered: Map<string, Map<number, number>>;
+  /** By thread: vector (or GSI) that it raised → how often. */
+  raised: Map<number, Map<number, number>>;
+  accesses: ReturnType<typeof accessesOf>;
 }
 
 export const queueKey = (guest: number | null, device: number, queue: number): string => `${guest}/${device}/${queue}`;
 const deviceKey = (guest: number | null, device: number): string => `${guest}/${device}`;
 
-const EXIT = 1, MMIO = 2, WAKING = 3, LEAVE = 4, LINE = 5;
-const KINDS: Record<string, number> = { kvm_exit: EXIT, kvm_mmio: MMIO, sched_waking: WAKING, kvm_entry: LEAVE, kvm_userspace_exit: LEAVE + 2, kvm_irq_line: LINE };
+const EXIT = 1, MMIO = 2, WAKING = 3, LEAVE = 4, LINE = 5, USERSPACE = 6, FAST = 7, PIO = 8, MSI = 9, GSI = 10;
+const KINDS: Record<string, number> = {
+  kvm_exit: EXIT, kvm_mmio: MMIO, sched_waking: WAKING, kvm_entry: LEAVE, kvm_userspace_exit: USERSPACE, kvm_irq_line: LINE,
+  kvm_fast_mmio: FAST, kvm_pio: PIO, kvm_msi_set_irq: MSI, kvm_set_irq: GSI,
+};
 
 /**
  * Looks at every kick and acknowledge for what they tell of a device: which thread handles each queue, which interrupt it has.
  * A kick counts as waking a thread when its vCPU thread does so before it goes back to the guest or to QEMU, and the
- * thread can be a back end: a vhost worker, a QEMU thread by name, or a thread of the guest's process.
+ * thread can be a back end: a vhost worker, a QEMU thread by name, or a thread of the guest's process. kvm_fast_mmio is printed after
+ * the write was done: there the thread woken since the exit counts.
  */
-export function surveyDevices(trace: Trace, board: ResolvedBoard, guestOf: (tid: number) => number | null): DeviceSurvey {
+export function surveyDevices(trace: Trace, machine: Machine, guestOf: (tid: number) => number | null): DeviceSurvey {
   const { raw } = trace;
   const kinds = kindsOf(trace, (event) => KINDS[event] ?? 0);
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
-  const gpa = numbersOf(trace, "kvm_mmio", "gpa"), type = wordsOf(trace, "kvm_mmio", "type");
-  const val = wordsOf(trace, "kvm_mmio", "val");
-  const write = type?.values.indexOf("write") ?? -1;
+  const accesses = accessesOf(trace, machine), { mmio, fast, pio } = accesses;
   const wakee = numbersOf(trace, "sched_waking", "target_pid"), wakeeComm = wordsOf(trace, "sched_waking", "target_comm");
   const num = numbersOf(trace, "kvm_irq_line", "num"), level = numbersOf(trace, "kvm_irq_line", "level");
+  const vec = numbersOf(trace, "kvm_msi_set_irq", "vec"), gsi = numbersOf(trace, "kvm_set_irq", "gsi"), gsiLevel = numbersOf(trace, "kvm_set_irq", "level");
   const queues = new Map<string, SurveyedQueue>();
-  const lowered = new Map<string, Map<number, number>>();
-  if (!gpa || !type) return { queues, lowered };
+  const lowered = new Map<string, Map<number, number>>(), raised = new Map<number, Map<number, number>>();
 
   const comms = new Map<number, string>();
-  /** By thread, the queue just kicked and the device just acknowledged, until the thread moves on. */
-  const kicked = new Map<number, SurveyedQueue>(), acked = new Map<number, string>();
+  /** By thread, the queue just kicked and the device just acknowledged, until the thread moves on; and whom it woke since its exit. */
+  const kicked = new Map<number, SurveyedQueue>(), acked = new Map<number, string>(), woke = new Map<number, number[]>();
+  const count = <K>(counts: Map<K, number>, key: K): void => { counts.set(key, (counts.get(key) ?? 0) + 1); };
+  const within = <K>(maps: Map<K, Map<number, number>>, key: K): Map<number, number> => maps.get(key) ?? maps.set(key, new Map()).get(key)!;
+  const credit = (queue: SurveyedQueue, s: number, vcpuComm: string): boolean => {
+    const comm = wakeeComm?.at(s) ?? "";
+    if (!canBeBackEnd(wakee![s], comm, vcpuComm, queue.guest, guestOf)) return false;
+    comms.set(wakee![s], comm);
+    count(queue.woken, wakee![s]);
+    return true;
+  };
+  const kick = (tid: number, device: number, queue: number): SurveyedQueue => {
+    const guest = guestOf(tid), key = queueKey(guest, device, queue);
+    let found = queues.get(key);
+    if (!found) queues.set(key, (found = { guest, device, queue, kicks: 0, woken: new Map(), tid: null, comm: null }));
+    found.kicks++;
+    return found;
+  };
   for (let i = 0; i < raw.length; i++) {
     const kind = kinds[raw.event.codes[i]];
     if (kind === 0 || (sideCodes !== null && sideCodes[i] !== side)) continue;
     const tid = raw.pid[i], s = raw.slot[i];
     switch (kind) {
-      case MMIO: {
-        if (type.codes[s] !== write) break;
-        const device = board.device(gpa[s]);
-        if (device < 0) break;
-        const register = gpa[s] - board.gpa(device);
-        const guest = guestOf(tid);
-        if (register === INTERRUPT_ACK) acked.set(tid, deviceKey(guest, device));
-        if (register !== QUEUE_NOTIFY) break;
-        const queue = Number(val?.at(s) ?? 0);
-        const key = queueKey(guest, device, queue);
-        let found = queues.get(key);
-        if (!found) queues.set(key, (found = { guest, device, queue, kicks: 0, woken: new Map(), tid: null, comm: null }));
-        found.kicks++;
-        kicked.set(tid, found);
+      case MMIO: case PIO: {
+        const access = kind === MMIO ? mmio : pio;
+        if (!access || access.what[s] === 0) break;
+        if (access.what[s] === ACK) acked.set(tid, deviceKey(guestOf(tid), access.device[s]));
+        else if (access.what[s] === KICK) kicked.set(tid, kick(tid, access.device[s], access.queue[s]));
+        break;
+      }
+      case FAST: {
+        if (!fast || fast.what[s] !== KICK) break;
+        const queue = kick(tid, fast.device[s], fast.queue[s]);
+        for (const waking of woke.get(tid) ?? []) if (credit(queue, waking, raw.comm.at(i) ?? "")) break;
+        woke.delete(tid);
         break;
       }
       case WAKING: {
+        if (!wakee) break;
         const queue = kicked.get(tid);
-        if (!queue || !wakee) break;
-        const comm = wakeeComm?.at(s) ?? "";
-        if (!canBeBackEnd(wakee[s], comm, raw.comm.at(i) ?? "", queue.guest, guestOf)) break;
-        comms.set(wakee[s], comm);
-        queue.woken.set(wakee[s], (queue.woken.get(wakee[s]) ?? 0) + 1);
-        kicked.delete(tid);
+        if (queue) {
+          if (credit(queue, s, raw.comm.at(i) ?? "")) kicked.delete(tid);
+        } else if (fast) {
+          const list = woke.get(tid);
+          if (list && list.length < 8) list.push(s);
+          else if (!list) woke.set(tid, [s]);
+        }
         break;
       }
       case LINE: {
         const device = acked.get(tid);
         if (device === undefined || !num || !level || level[s] !== 0) break;
         acked.delete(tid);
-        let counts = lowered.get(device);
-        if (!counts) lowered.set(device, (counts = new Map()));
-        counts.set(num[s], (counts.get(num[s]) ?? 0) + 1);
+        count(within(lowered, device), num[s]);
         break;
       }
-      case EXIT: case LEAVE: acked.delete(tid); kicked.delete(tid); break;
+      case MSI: if (vec) count(within(raised, tid), vec[s]); break;
+      case GSI: if (gsi && gsiLevel?.[s] === 1) count(within(raised, tid), gsi[s]); break;
+      case EXIT: case LEAVE: acked.delete(tid); kicked.delete(tid); if (fast) woke.delete(tid); break;
       default: kicked.delete(tid); // back in QEMU: what it wakes there, the kick did not
     }
   }
@@ -179,7 +141,7 @@ export function surveyDevices(trace: Trace, board: ResolvedBoard, guestOf: (tid:
       queue.comm = comms.get(best[0]) ?? null;
     }
   }
-  return { queues, lowered };
+  return { queues, lowered, raised, accesses };
 }
 
 const isVhost = (comm: string | null | undefined): boolean => /^vhost-\d+$/.test(comm ?? "");
@@ -200,30 +162,36 @@ export function guestsOf(vcpus: ColumnTable | undefined): (tid: number) => numbe
   return (tid) => pids.get(tid) ?? null;
 }
 
-export interface VirtioOptions {
-  /** Where the machine puts its virtio-mmio transports; default: QEMU's arm64 `virt` machine. */
-  board?: VirtioMmioBoard;
+export interface VirtioOptions extends VirtioPlaces {
   /** A table from vcpuThreads, which tells guests apart; default: all vCPU threads of the trace are one guest's. */
   vcpus?: ColumnTable;
 }
 
+const WRITES = ["kvm_mmio", "kvm_fast_mmio", "kvm_pio"];
+/** Kicks are writes to registers, of which one of three events tells. */
+export function needWrites(trace: Trace, analysis: string): void {
+  if (!WRITES.some((event) => trace.eventNames.includes(event))) throw new MissingEventError(analysis, ["kvm_mmio"], trace.eventNames, "trace-cmd record -e kvm -e sched");
+}
+
 /**
- * The virtio-mmio queues that a trace's guests kick, with what was inferred of each and on what evidence: interrupt from the address,
- * confirmed by what QEMU lowers after an acknowledge; back end from the threads that kicks wake. virtioKicks relies on it.
- * @throws MissingEventError when kvm_mmio is not in the trace; OptionError for a wrong board.
+ * The virtio queues that a trace's guests kick, with what was inferred of each and on what evidence: interrupt from the address (virtio-mmio),
+ * confirmed by what QEMU lowers after an acknowledge; queue from the address (virtio-pci); back end from the threads that kicks wake. virtioKicks relies on it.
+ * @throws MissingEventError when the trace has none of kvm_mmio, kvm_fast_mmio and kvm_pio; OptionError for a wrong board or device.
  */
 export function virtioDevices(trace: Trace, options: VirtioOptions = {}): ColumnTable {
-  needEvents(trace, "virtioDevices", ["kvm_mmio"]);
-  const board = resolveBoard(options.board);
-  const { queues, lowered } = surveyDevices(trace, board, guestsOf(options.vcpus));
+  needWrites(trace, "virtioDevices");
+  const machine = resolveMachine(trace, options);
+  const { queues, lowered, raised } = surveyDevices(trace, machine, guestsOf(options.vcpus));
   return tableOf(virtioDevicesColumns, [...queues.values()].sort((a, b) => (a.guest ?? 0) - (b.guest ?? 0) || a.device - b.device || a.queue - b.queue).map((queue) => {
     const seen = lowered.get(deviceKey(queue.guest, queue.device)) ?? new Map<number, number>();
-    const intid = board.intid(queue.device);
+    const intid = machine.intid(queue.device, queue.queue);
     const total = (counts: Map<number, number>): number => [...counts.values()].reduce((a, b) => a + b, 0);
     const woken = queue.tid === null ? 0 : queue.woken.get(queue.tid)!;
+    const own = queue.device >= machine.transports && queue.tid !== null ? [...raised.get(queue.tid) ?? []] : [];
     return {
-      guest: queue.guest, gpa: board.gpa(queue.device), queue: queue.queue, kicks: queue.kicks,
+      guest: queue.guest, gpa: machine.gpa(queue.device), queue: queue.queue, basis: machine.basis(queue.device), kicks: queue.kicks,
       intid, intid_seen: seen.get(intid) ?? 0, intid_other: total(seen) - (seen.get(intid) ?? 0),
+      vectors: own.length === 0 ? null : own.sort((a, b) => b[1] - a[1]).map(([vector, n]) => `${vector} × ${n}`).join(", "),
       backend: queue.comm === null ? null : backendOf(queue.comm), backend_tid: queue.tid, backend_comm: queue.comm,
       woken, woken_other: total(queue.woken) - woken,
     };

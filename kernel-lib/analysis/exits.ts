@@ -208,7 +208,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
         if (row >= 0) {
           if (wakes[row]++ === 0) wokenSlot[row] = slot[i];
         }
-        const target = threads.of(wakePid?.[slot[i]] ?? -1);
+        const target = threads.of(wakePid?.[slot[i]] ?? NaN);
         if (target >= 0 && isVcpu[target] === 1 && doing[target] === ASLEEP) {
           if (openRow[target] >= 0) sleep[openRow[target]] += now - since[target];
           doing[target] = READY;
@@ -219,7 +219,7 @@ export function kvmExits(trace: Trace, options: KvmExitsOptions = {}): ColumnTab
         break;
       }
       case WOKEN: {
-        const target = threads.of(awakened?.[slot[i]] ?? -1);
+        const target = threads.of(awakened?.[slot[i]] ?? NaN);
         if (target >= 0 && doing[target] === ON_CPU) wokenOnCpu[target] = 0; // it took effect before the thread left its CPU
         break;
       }

@@ -4,33 +4,46 @@ import { spread } from "./quantile.js";
 import { columnReader } from "./walk.js";
 
 /** The times of a kick that the stages are made of; see virtioKicks. */
-interface Kick {
+export interface KickTimes {
   exit: number | null; wake: number | null; sched_in: number | null; tun_first: number | null; irq: number | null;
   vcpu_wake: number | null; vcpu_exit: number | null; entry: number | null; isr_read: number | null; ack: number | null;
-  whole: boolean;
+  end: number | null;
 }
-const TIMES = ["exit", "wake", "sched_in", "tun_first", "irq", "vcpu_wake", "vcpu_exit", "entry", "isr_read", "ack"] as const;
+interface Kick extends KickTimes { whole: boolean }
+const TIMES = ["exit", "wake", "sched_in", "tun_first", "irq", "vcpu_wake", "vcpu_exit", "entry", "isr_read", "ack", "end"] as const;
 
-/**
- * The events on the way of a kick, in order. A stage is the time between two that follow each other. Two of them may be
- * missing in a whole chain, which stands in the third place: tun_get_user where the queue receives or there is no probe
- * (the time up to the interrupt is then the next stage's), and what brings the vCPU where it was in the host anyway.
- */
-const POINTS: [name: string, at: (kick: Kick) => number | null, else_?: (kick: Kick) => number | null][] = [
+/** The events on the way of a kick, in order. A stage is the time between two that follow each other. */
+const POINTS: [name: string, at: (kick: KickTimes) => number | null][] = [
   ["kvm_exit", (k) => k.exit],
   ["kick", () => 0],
   ["wake", (k) => k.wake],
   ["back end runs", (k) => k.sched_in],
-  ["tun_get_user", (k) => k.tun_first, (k) => k.sched_in],
+  ["tun_get_user", (k) => k.tun_first],
   ["interrupt", (k) => k.irq],
-  ["vCPU woken or out", (k) => k.vcpu_wake ?? k.vcpu_exit, (k) => k.irq],
+  ["vCPU woken or out", (k) => k.vcpu_wake ?? k.vcpu_exit],
   ["kvm_entry", (k) => k.entry],
   ["InterruptStatus read", (k) => k.isr_read],
   ["acknowledge", (k) => k.ack],
 ];
-const STAGES = POINTS.slice(1).map(([name, end, endElse], i) => ({ stage: `${POINTS[i][0]} → ${name}`, begin: POINTS[i][1], beginElse: POINTS[i][2], end, endElse }));
+export const STAGES: string[] = POINTS.slice(1).map(([name], i) => `${POINTS[i][0]} → ${name}`);
 /** The way ends when the guest reads InterruptStatus; the stage after it counts for itself. */
 const ON_THE_WAY = STAGES.length - 1;
+
+/**
+ * When each event of the way came, without gaps, from kvm_exit to the end: what a chain lacks (tun_get_user where the queue receives or there is no probe, a wake of who
+ * was awake, a read of InterruptStatus where there is none) takes no time, so that it goes to the next stage.
+ */
+export function boundsOf(kick: KickTimes): number[] {
+  const bounds: number[] = [];
+  for (const [i, [, at]] of POINTS.slice(0, -1).entries()) bounds.push(i === ON_THE_WAY ? kick.end! : Math.max(bounds[i - 1] ?? -Infinity, Math.min(at(kick) ?? bounds[i - 1], kick.end!)));
+  return bounds;
+}
+
+/** The times of a table's kicks, by row as `table.scan` gives it. */
+export function timesReader(kicks: ColumnTable): (row: number) => KickTimes {
+  const read = columnReader(kicks), times = TIMES.map((name) => [name, read(name)] as const);
+  return (row) => Object.fromEntries(times.map(([name, at]) => [name, at(row)])) as unknown as KickTimes;
+}
 
 export const kickStagesColumns = {
   run: { type: "string", unit: null, meaning: "Name of the run.", null: "the kicks have no run column" },
@@ -54,24 +67,21 @@ export const kickStagesColumns = {
 export function kickStages(kicks: ColumnTable): ColumnTable {
   interface Group { run: string | null; backend: string | null; kicks: Kick[] }
   const groups = new Map<string, Group>();
-  const read = columnReader(kicks), run = read("run"), backend = read("backend"), whole = read("whole");
-  const times = TIMES.map((name) => [name, read(name)] as const);
+  const read = columnReader(kicks), run = read("run"), backend = read("backend"), whole = read("whole"), times = timesReader(kicks);
   kicks.scan((row) => {
     const group = { run: run(row!) as string | null, backend: backend(row!) as string | null };
     const key = JSON.stringify(group);
     let found = groups.get(key);
     if (!found) groups.set(key, (found = { ...group, kicks: [] }));
-    found.kicks.push({ ...Object.fromEntries(times.map(([name, at]) => [name, at(row!)])), whole: whole(row!) === true } as Kick);
+    found.kicks.push({ ...times(row!), whole: whole(row!) === true });
   });
   return tableOf(kickStagesColumns, [...groups.values()].flatMap(({ kicks: list, ...group }) => {
-    const chains = list.filter((kick) => kick.whole);
-    const way = chains.reduce((sum, kick) => sum + kick.isr_read! - kick.exit!, 0);
-    return STAGES.map(({ stage, begin, beginElse, end, endElse }, index) => {
-      const lengths = (of: Kick[], filled: boolean): number[] => of.flatMap((kick) => {
-        const from = begin(kick) ?? (filled ? beginElse?.(kick) ?? null : null), to = end(kick) ?? (filled ? endElse?.(kick) ?? null : null);
-        return from === null || to === null ? [] : [to - from];
-      });
-      const { n, p50, p90, p99 } = spread(lengths(list, false)), inChains = spread(lengths(chains, true));
+    const chains = list.filter((kick) => kick.whole).map((kick) => ({ kick, bounds: boundsOf(kick) }));
+    const way = chains.reduce((sum, { kick }) => sum + kick.end! - kick.exit!, 0);
+    return STAGES.map((stage, index) => {
+      const lengthsOf = (of: Kick[]): number[] => of.flatMap((kick) => lengthOf(kick, index) ?? []);
+      const { n, p50, p90, p99 } = spread(lengthsOf(list));
+      const inChains = spread(index < ON_THE_WAY ? chains.map(({ bounds }) => bounds[index + 1] - bounds[index]) : lengthsOf(chains.map(({ kick }) => kick)));
       return {
         ...group, index, stage, n, p50, p90, p99, whole: chains.length,
         mean: inChains.n === 0 ? null : inChains.total / inChains.n,
@@ -81,16 +91,22 @@ export function kickStages(kicks: ColumnTable): ColumnTable {
   }));
 }
 
+/** How long a stage took; null where one of its ends is not known. */
+export function lengthOf(kick: KickTimes, stage: number): number | null {
+  const from = POINTS[stage][1](kick), to = POINTS[stage + 1][1](kick);
+  return from === null || to === null ? null : to - from;
+}
+
 /** The lengths of each stage, ns, in the order of the kicks that have both of its ends; see kickStages. */
 export function stageLengths(kicks: ColumnTable): Map<string, number[]> {
-  const read = columnReader(kicks), times = TIMES.map((name) => [name, read(name)] as const);
-  const lengths = new Map<string, number[]>(STAGES.map(({ stage }) => [stage, []]));
+  const times = timesReader(kicks);
+  const lengths = new Map<string, number[]>(STAGES.map((stage) => [stage, []]));
   kicks.scan((row) => {
-    const kick = Object.fromEntries(times.map(([name, at]) => [name, at(row!)])) as unknown as Kick;
-    for (const { stage, begin, end } of STAGES) {
-      const from = begin(kick), to = end(kick);
-      if (from !== null && to !== null) lengths.get(stage)!.push(to - from);
-    }
+    const kick = times(row!);
+    STAGES.forEach((stage, index) => {
+      const length = lengthOf(kick, index);
+      if (length !== null) lengths.get(stage)!.push(length);
+    });
   }, true);
   return lengths;
 }

@@ -2,7 +2,8 @@ import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
 import { NO_NUMBER, type Profile } from "../parse/perf-script.js";
 import { makeTable, tableOf, type Columns, type RowOf } from "../source/columns.js";
-import { chooseEvent, foldStacks, type FoldOptions } from "./fold.js";
+import { foldStacks, type FoldOptions } from "./fold.js";
+import { chooseEvent } from "./fold-samples.js";
 
 export interface MergeOptions extends FoldOptions {
   /** Put before the names of the guest's processes; default "<guest>". */
@@ -14,7 +15,7 @@ export interface MergeOptions extends FoldOptions {
   nsPerUnit?: { host?: number; guest?: number };
 }
 
-type Side = "host" | "guest";
+export type Side = "host" | "guest";
 const SIDES: Side[] = ["host", "guest"];
 
 export const mergedColumns = {
@@ -26,7 +27,7 @@ export const mergedColumns = {
 /**
  * Stacks of host and guest in one table: side, stack, value. Weights of both are brought to one kind, ns of CPU time; `stackScale` shows how.
  * What the two sides both saw is in it twice; `countedTwice` says how much that is. The guest's stacks stand beside those of the host,
- * not inside the vCPU threads that ran them.
+ * as in the talk; `nestStacks` puts them inside the vCPU threads that ran them, where nothing counts twice.
  * @throws OptionError when the weights of the two sides cannot be brought to one kind
  */
 export function mergeStacks(profiles: { host: Profile; guest: Profile }, options: MergeOptions = {}): ColumnTable {
@@ -86,7 +87,8 @@ export function stackScale(profiles: { host: Profile; guest: Profile }, options:
   }));
 }
 
-interface Scale {
+export interface Scale {
+  /** What the side's weights count. */
   unit: string;
   /** Samples that are folded. */
   rows: Int32Array;
@@ -94,7 +96,8 @@ interface Scale {
   how: string;
 }
 
-function scaleOf(profiles: { host: Profile; guest: Profile }, options: MergeOptions): { host: Scale; guest: Scale; unit: string } {
+/** How both sides come to one unit. @throws OptionError when they cannot */
+export function scaleOf(profiles: { host: Profile; guest: Profile }, options: MergeOptions): { host: Scale; guest: Scale; unit: string } {
   const host = taken(profiles.host, options), guest = taken(profiles.guest, options);
   const sides = { host, guest };
   const factor = (side: Side): { nsPerUnit: number; how: string } | null => {
@@ -165,6 +168,17 @@ export const countedTwiceColumns = {
 /** Where a vCPU thread's stack ends while its guest runs. */
 const guestEntry = /^(__?kvm_vcpu_run\w*|kvm_arm_vcpu_enter_exit|__guest_(enter|exit)|__kvm_call_hyp|(__)?vmx_vcpu_(run|enter_exit)|(__)?svm_vcpu_(run|enter_exit)|vcpu_enter_guest\w*|kvm_arch_vcpu_ioctl_run)(\.\w+)*$/;
 
+/** Which samples of a host were taken while a guest ran: those that perf gives to the guest, and those of a vCPU thread at the entry to it. */
+export function inGuestMode({ raw }: Profile): { isGuests: (row: number) => boolean; entersGuest: (row: number) => boolean } {
+  const named = raw.comm.values.map((comm) => /^:-?\d+$|^\[guest\/\d+\]$/.test(comm));
+  const enters = raw.symbol.map((symbol) => guestEntry.test(symbol));
+  const leaf = (i: number) => (raw.stack[i] > 0 ? raw.frame[raw.stack[i]] : -1);
+  return {
+    isGuests: (i) => (leaf(i) >= 0 && raw.kind[leaf(i)] === "guest") || (raw.comm.codes[i] >= 0 && named[raw.comm.codes[i]]),
+    entersGuest: (i) => leaf(i) >= 0 && enters[leaf(i)],
+  };
+}
+
 /**
  * What a merged table holds twice, because host and guest both saw it: what, side, samples, value, share, note. A row with 0 says that it was looked for and not found.
  * @throws OptionError as mergeStacks does
@@ -183,10 +197,8 @@ export function countedTwice(profiles: { host: Profile; guest: Profile }, option
     }
     return { side, samples, value, share: total > 0 ? (100 * value) / total : 0 };
   };
-  const host = profiles.host.raw, guest = profiles.guest.raw;
-  const isGuests = (i: number) => host.stack[i] > 0 && host.kind[host.frame[host.stack[i]]] === "guest"
-    || /^:-?\d+$|^\[guest\/\d+\]$/.test(host.comm.at(i) ?? "");
-  const entersGuest = (i: number) => host.stack[i] > 0 && guestEntry.test(host.symbol[host.frame[host.stack[i]]]);
+  const guest = profiles.guest.raw;
+  const { isGuests, entersGuest } = inGuestMode(profiles.host);
   const rows: RowOf<typeof countedTwiceColumns>[] = [
     { what: "guest samples", ...sum("host", isGuests), note: "the host's recording holds samples of the guest's code; the guest's own recording shows the same time" },
     { what: "guest mode", ...sum("host", (i) => !isGuests(i) && entersGuest(i)), note: "vCPU threads at the entry to the guest: the guest's recording shows what ran there" },

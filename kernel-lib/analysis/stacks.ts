@@ -2,7 +2,7 @@ import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
 import { foldedColumns } from "../parse/folded.js";
 import { columnsOf, makeTable, tableOf, type Columns, type RowOf } from "../source/columns.js";
-import { inByteOrder } from "./fold.js";
+import { inByteOrder } from "./stack-texts.js";
 
 /** One weighted stack, its frames root first. */
 interface Stack {

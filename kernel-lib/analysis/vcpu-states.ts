@@ -224,13 +224,13 @@ function linesOf(trace: Trace, vcpuTids: Iterable<number>, otherTids: Iterable<n
         note(into);
       }
     } else if (kind === WAKING || (kind === WOKEN && wakePid === null)) {
-      const target = lineOf((kind === WAKING ? wakePid : awakened)?.[s] ?? -1);
+      const target = lineOf((kind === WAKING ? wakePid : awakened)?.[s] ?? NaN);
       if (target?.place === ASLEEP) {
         target.place = READY;
         note(target);
       } else if (kind === WAKING && target?.place === ON_CPU && awakened !== null) target.wokenOnCpu = true;
     } else if (kind === WOKEN) {
-      const target = lineOf(awakened?.[s] ?? -1);
+      const target = lineOf(awakened?.[s] ?? NaN);
       if (target?.place === ON_CPU) target.wokenOnCpu = false; // it took effect before the thread left its CPU
     }
   }

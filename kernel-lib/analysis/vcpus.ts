@@ -43,15 +43,16 @@ function seenIn(trace: Trace): Map<number, Seen> {
   const entering = NAMES.map((event) => event === "kvm_entry" || event === "kvm_exit");
   const side = hostSide(trace), sideCodes = raw.side?.codes ?? null;
   // Few threads run guests, so a small list per thread of [event, id, count] is found by the last place looked at.
-  const found = new Map<number, { first: number; entries: number; injections: number; counts: Float64Array[] }>();
-  let lastTid = -1, last: { first: number; entries: number; injections: number; counts: Float64Array[] } | undefined;
+  interface Counted { first: number; entries: number; injections: number; counts: Map<number, Float64Array> }
+  const found = new Map<number, Counted>();
+  let lastTid = NaN, last: Counted | undefined;
   for (let i = 0; i < raw.length; i++) {
     const kind = kinds[raw.event.codes[i]];
     if (kind === 0 || (sideCodes !== null && sideCodes[i] !== side)) continue;
     const tid = raw.pid[i];
     if (tid !== lastTid) {
       last = found.get(tid);
-      if (!last) found.set(tid, (last = { first: i, entries: 0, injections: 0, counts: [] }));
+      if (!last) found.set(tid, (last = { first: i, entries: 0, injections: 0, counts: new Map() }));
       lastTid = tid;
     }
     if (kind === INJECT) {
@@ -60,11 +61,14 @@ function seenIn(trace: Trace): Map<number, Seen> {
     }
     if (entering[kind - 1]) last!.entries++;
     const id = columns[kind - 1]?.[raw.slot[i]] ?? NaN;
-    if (id >= 0) (last!.counts[id] ??= new Float64Array(NAMES.length))[kind - 1]++;
+    if (!(id >= 0)) continue;
+    let byEvent = last!.counts.get(id);
+    if (!byEvent) last!.counts.set(id, byEvent = new Float64Array(NAMES.length));
+    byEvent[kind - 1]++;
   }
   return new Map([...found].map(([tid, { first, entries, injections, counts }]) => [tid, {
     comm: raw.comm.at(first) ?? "", entries, injections,
-    ids: new Map(counts.flatMap((byEvent, id) => [[id, new Map(NAMES.flatMap((name, e) => (byEvent[e] > 0 ? [[name, byEvent[e]] as const] : [])))] as const])),
+    ids: new Map([...counts].map(([id, byEvent]) => [id, new Map(NAMES.flatMap((name, e) => (byEvent[e] > 0 ? [[name, byEvent[e]] as const] : [])))])),
   }]));
 }
 

@@ -71,7 +71,8 @@ const MOST_TIDS = 1 << 22;
 /** Thread ids → 0, 1, 2 …, for all threads that some columns name. */
 export class Threads {
   private readonly index: Int32Array;
-  private readonly impossible = new Map<number, number>();
+  /** Numbers that are no thread's, and -1, which perf prints for a thread that it does not know. */
+  private readonly others = new Map<number, number>();
   readonly tids: number[] = [];
   constructor(columns: (ArrayLike<number> | null)[]) {
     let max = 0;
@@ -81,17 +82,17 @@ export class Threads {
       if (!list) continue;
       for (let i = 0; i < list.length; i++) {
         const tid = list[i];
-        if (!(tid >= 0) || this.of(tid) >= 0) continue;
+        if (tid !== tid || this.of(tid) >= 0) continue;
         const index = this.tids.push(tid) - 1;
-        if (tid < this.index.length) this.index[tid] = index;
-        else this.impossible.set(tid, index);
+        if (tid >= 0 && tid < this.index.length) this.index[tid] = index;
+        else this.others.set(tid, index);
       }
     }
   }
-  /** A thread's index; -1 for what is no thread of the trace. */
+  /** A thread's index; -1 for what is no thread of the trace, and for NaN. */
   of(tid: number): number {
     if (tid >= 0 && tid < this.index.length) return this.index[tid];
-    return this.impossible.get(tid) ?? -1;
+    return this.others.get(tid) ?? -1;
   }
   get size(): number { return this.tids.length; }
 }

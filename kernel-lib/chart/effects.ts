@@ -15,6 +15,8 @@ const colours: Record<string, string> = { better: changeColours.less, worse: cha
 const shapes: Record<string, string> = { better: "circle", worse: "square", "no difference seen": "diamond", "too little data": "cross" };
 const NOT_SIDES = new Set(["group", "measure", "unit", "better", "ratio", "low", "high", "n_a", "n_b", "verdict", "needed", "method"]);
 const MOST_ROWS = 80;
+/** Width of a measure's name in pixels; a longer one ends in an ellipsis, and its tooltip has it whole. */
+const MOST_LABEL = 320;
 
 /**
  * Every effect with its interval, measure by measure (a forest plot): the ratio of the second side to the first on a logarithmic axis around 1,
@@ -52,8 +54,8 @@ export function effectsChart(comparison: ColumnTable, options: EffectsOptions = 
   const tips = ["group", "measure", "values", "direction", "ratio", "interval", "n", "verdict", "needed", "method"].map((field) => (field === "ratio" ? { field, format: ".3f" } : { field, ...(field === "n" ? { title: "repeats or blocks" } : {}) }));
   const scale = { domain: verdicts, range: verdicts.map((verdict) => colours[verdict]) };
   const color = { field: "verdict", type: "nominal", scale, legend: null };
-  const longest = Math.min(270, Math.max(40, ...values.map(({ measure }) => textWidth(measure, 11))));
-  const right = 205, plot = Math.max(160, (options.width ?? WIDTH) - longest - right - 34);
+  const longest = Math.min(MOST_LABEL, Math.max(40, ...values.map(({ measure }) => textWidth(measure, 11))));
+  const right = Math.max(100, ...values.map(({ words }) => textWidth(words, 11))) + 14, plot = Math.max(160, (options.width ?? WIDTH) - longest - right - 34);
   const x = (axis: object | null) => ({ field: "ratio", type: "quantitative", scale: { type: "log", domain: range, nice: false }, axis });
   const ticks = ticksOf(range);
   return themed(options.title ?? headline(rows, firstName, secondName), [
@@ -81,7 +83,7 @@ export function effectsChart(comparison: ColumnTable, options: EffectsOptions = 
               color, tooltip: tips, shape: { field: "verdict", type: "nominal", scale: { domain: verdicts, range: verdicts.map((verdict) => shapes[verdict]) }, legend: null },
             },
           },
-          { mark: { type: "text", align: "right", x: -10, fontSize: 11, limit: 270 }, encoding: { text: { field: "measure" }, tooltip: tips } },
+          { mark: { type: "text", align: "right", x: -10, fontSize: 11, limit: MOST_LABEL + 10 }, encoding: { text: { field: "measure" }, tooltip: tips } },
           { mark: { type: "text", align: "left", x: plot + 10, fontSize: 11 }, encoding: { text: { field: "words" }, color, tooltip: tips } },
         ],
         encoding: { y },

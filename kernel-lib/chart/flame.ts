@@ -1,5 +1,6 @@
 import type { ColumnTable } from "arquero";
 import { idleRules } from "../analysis/idle.js";
+import { notAttributed } from "../analysis/nest-stacks.js";
 import { syscallFrame } from "../analysis/stacks.js";
 import { OptionError } from "../errors.js";
 import { columnsOf } from "../source/columns.js";
@@ -29,7 +30,7 @@ interface Drawn { node: Node; x0: number; x1: number; parent: Node | null }
 /**
  * Stacks as a flame graph: a frame's width is its weight, its callers are below it. Click a frame to zoom to it, its callers or an empty
  * place to go back; the search box marks frames whose name contains what is typed, and shows their share.
- * @param stacks stack (frames from the root, separated by semicolons), value; side where host and guest are merged. As foldStacks, mergeStacks and loadFolded give them.
+ * @param stacks stack (frames from the root, separated by semicolons), value; side where host and guest are merged. As foldStacks, mergeStacks, nestStacks and loadFolded give them.
  */
 export function flameGraph(stacks: ColumnTable, options: FlameGraphOptions = {}): Chart {
   const rows = rowsOf<{ stack: string; value: number; side?: string | null }>(stacks, "flameGraph", ["stack", "value"]);
@@ -46,7 +47,7 @@ export function flameGraph(stacks: ColumnTable, options: FlameGraphOptions = {})
   const words = pruned(root, least, left, unit);
   return flame(title, words, values, options, {
     scale: colourScale(kinds, frameColours), field: "kind", type: "nominal",
-    legend: kinds.length < 2 ? null : { values: kinds.filter((kind) => kind !== "all"), labelExpr: "{kernel: 'host kernel', user: 'host user space', guest: 'guest', idle: 'idle', vhost: 'vhost worker', QEMU: 'QEMU', process: 'other process'}[datum.label]" },
+    legend: kinds.length < 2 ? null : { values: kinds.filter((kind) => kind !== "all"), labelExpr: "{kernel: 'host kernel', user: 'host user space', guest: 'guest', idle: 'idle', vhost: 'vhost worker', QEMU: 'QEMU', process: 'other process', unattributed: 'not attributed'}[datum.label]" },
   }, [{ field: "weight", title: unit === "ns" ? "CPU time" : "weight" }, { field: "total", title: "of all" }, { field: "ofParent", title: "of its caller" }, { field: "kind" }]);
 }
 
@@ -82,8 +83,15 @@ export function diffFlameGraph(diff: ColumnTable, options: DiffFlameGraphOptions
   ], values, options, {
     field: "change", type: "quantitative",
     scale: { domain: [-most, 0, most], range: ["#5b9bd5", changeColours.same, "#ee7b51"] },
-    legend: { type: "gradient", title: `less in ${names[1]}  ◂  change (% of all)  ▸  more`, gradientLength: 220, gradientThickness: 10, titleFontWeight: "normal", titleFontSize: 11, titleLimit: 400, tickCount: 5 },
+    legend: { type: "gradient", title: `less in ${names[1]}  ◂  change (% of all)  ▸  more`, gradientLength: 220, gradientThickness: 10, titleFontWeight: "normal", titleFontSize: 11, titleLimit: 400, values: legendTicks(most) },
   }, [{ field: "a", title: "a" }, { field: "b", title: "b" }, { field: "delta", title: "change" }, { field: "ratio", title: "ratio" }].map((tip) => ({ ...tip, title: tip.field === "a" ? names[0] : tip.field === "b" ? names[1] : tip.title })));
+}
+
+/** Five labels of a scale from −most to most, clear of its ends, where they would leave the picture. */
+function legendTicks(most: number): number[] {
+  const room = 0.425 * most, power = 10 ** Math.floor(Math.log10(room));
+  const step = Number(([5, 2, 1].find((digit) => digit * power <= room)! * power).toPrecision(1));
+  return [-2 * step, -step, 0, step, 2 * step];
 }
 
 /** Frames and their layout as a specification. All text from the input is in the data; expressions read it as data. */
@@ -180,19 +188,27 @@ const unmarked = (frame: string): string => frame.replace(/(_\[[kji]\])+$/, "");
 const KERNEL_THREAD = /^(swapper|vhost-\d+|kworker\/|ksoftirqd\/|migration\/|rcu_|kthreadd|kswapd|jbd2\/|irq\/|idle_inject\/|cpuhp\/|khugepaged|kcompactd)/;
 const ENTRY = /^(el[01]t?_?(64|32|h|t)?_?(irq|sync|fiq|error|da|ia|dbg|undef|svc|interrupt)\w*|asm_\w+|ret_from_\w+|vectors|__irq_svc|__irq_usr|irq_entries_start|page_fault|common_interrupt|secondary_startup\w*|__secondary_switched|secondary_start_kernel|start_kernel)(\.|$)/;
 const IDLE = new Set((idleRules.objects() as { symbol: string; under: boolean }[]).filter(({ under }) => !under).map(({ symbol }) => symbol));
+const UNATTRIBUTED = new Set<string>(Object.values(notAttributed));
+/** The frame that nestStacks puts below the process of a vCPU's thread. */
+const VCPU = /^vCPU (thread )?\d+$/;
 const original = (frame: string): string => frame.replace(/(\.(constprop|isra|part|cold)(\.\d+)*)+$/, "");
 
 /** What kind each frame of a stack is. A frame is the kernel's where folding marked it so, or from the first frame on by which one enters the kernel. */
 function kindsOf(frames: string[], guestSide: boolean): string[] {
   const process = frames[0];
-  const guest = guestSide || process.startsWith("<guest>") || /^\[guest\/\d+\]|^:\d+$/.test(process);
+  // In a vCPU thread's stack the guest begins at its process.
+  const inside = frames.findIndex((frame) => frame.startsWith("<guest>"));
+  const guestFrom = inside >= 0 ? inside : guestSide || /^\[guest\/\d+\]|^:\d+$/.test(process) ? 0 : Infinity;
   const marked = frames.some((frame) => frame.endsWith("_[k]"));
   let kernel = KERNEL_THREAD.test(process);
   return frames.map((frame, i) => {
-    if (i === 0) return guest ? "guest" : /^vhost-/.test(process) ? "vhost" : /^(qemu|kvm\b|CPU \d+\/KVM)/.test(process) ? "QEMU" : "process";
+    if (UNATTRIBUTED.has(frame)) return "unattributed";
+    if (i === 0) return guestFrom === 0 ? "guest" : /^vhost-/.test(process) ? "vhost" : /^(qemu|kvm\b|CPU \d+\/KVM)/.test(process) ? "QEMU" : "process";
     const name = unmarked(frame);
     if (IDLE.has(original(name))) return "idle";
-    if (guest) return "guest";
+    if (i >= guestFrom) return "guest";
+    if (i === 1 && VCPU.test(frame)) return "QEMU";
+    if (frame.startsWith("[in KVM_RUN")) return "kernel";
     if (!marked && (syscallFrame.test(name) || ENTRY.test(name))) kernel = true;
     return kernel || (marked && frame.endsWith("_[k]")) ? "kernel" : "user";
   });

@@ -4,8 +4,8 @@ import { textWidth } from "./text-width.js";
 
 interface Row { lane: string; start: number; end: number | null; kind: string; label: string; to: string | null }
 
-const BAR = 16, LEVEL = 13, HEAD = 10, GAP = 10, LETTERS = 9.5, MOST_LEVELS = 14, MOST_LABELS = 60, MOST_ROWS = 1500;
-const DOES: Record<string, string> = { run: "runs on the host", guest: "in the guest", halt: "asleep" };
+const BAR = 16, NESTED = 12, LEVEL = 13, HEAD = 10, GAP = 10, LETTERS = 9.5, MOST_LEVELS = 14, MOST_LABELS = 60, MOST_ROWS = 1500;
+const DOES: Record<string, string> = { run: "runs on the host", guest: "in the guest", halt: "asleep", function: "function of the guest" };
 
 /**
  * One kick as a sequence: a lane per thread, what it does as bars, what happens as points with their names, wake-ups as arrows. Time counts from the kick.
@@ -52,22 +52,40 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   }
   const unnamed = named.length - labels.length;
 
-  // Top of each lane's bar, in pixels from the top of the chart.
-  const bar = new Map<string, number>();
+  // Functions of the guest stand below the bar of their vCPU, those that are called within others below these.
+  const depth = new Map<Row, number>(), depths = new Map<string, number>();
+  for (const lane of lanes) {
+    const open: number[] = [];
+    for (const row of rows.filter((one) => one.lane === lane && one.kind === "function").sort((a, b) => a.start - b.start || b.end! - a.end!)) {
+      while (open.length > 0 && open[open.length - 1] <= row.start) open.pop();
+      depth.set(row, open.length);
+      open.push(row.end!);
+      depths.set(lane, Math.max(depths.get(lane) ?? 0, open.length));
+    }
+  }
+
+  // Top of each lane's bar, in pixels from the top of the chart, and the end of what stands below it.
+  const bar = new Map<string, number>(), foot = new Map<string, number>();
   let height = 6;
   for (const lane of lanes) {
     height += (levels.get(lane) ?? 0) * LEVEL + HEAD;
     bar.set(lane, height);
-    height += BAR + GAP;
+    height += BAR + (depths.get(lane) ?? 0) * NESTED;
+    foot.set(lane, height);
+    height += GAP;
   }
   const spans = rows.filter((row) => row.kind in DOES && row.end !== null).map((row) => ({
-    lane: row.lane, from: row.start / 1000, to: row.end! / 1000, does: DOES[row.kind], label: row.label, y: bar.get(row.lane)!, y2: bar.get(row.lane)! + BAR,
+    lane: row.lane, from: row.start / 1000, to: row.end! / 1000, does: DOES[row.kind], label: row.label, ...placed(row),
     start: us(row.start), length: us(row.end! - row.start, true),
-    ...inside(row), textY: bar.get(row.lane)! + BAR / 2,
+    ...inside(row),
   }));
+  function placed(row: Row): { y: number; y2: number; textY: number } {
+    const level = depth.get(row), top = bar.get(row.lane)! + (level === undefined ? 0 : BAR + 1 + level * NESTED), tall = level === undefined ? BAR : NESTED - 1;
+    return { y: top, y2: top + tall, textY: top + tall / 2 };
+  }
   /** A bar's name stands in the widest place between the events on it, where there is room for it. */
   function inside(row: Row): { inside: string; middle: number } {
-    const cuts = [row.start, ...points.filter(({ lane, start }) => lane === row.lane && start > row.start && start < row.end!).map(({ start }) => start).sort((a, b) => a - b), row.end!];
+    const cuts = [row.start, ...points.filter(({ lane, start, kind }) => (row.kind !== "function" || kind === "wake") && lane === row.lane && start > row.start && start < row.end!).map(({ start }) => start).sort((a, b) => a - b), row.end!];
     let at = 1;
     for (let i = 2; i < cuts.length; i++) if (cuts[i] - cuts[i - 1] > cuts[at] - cuts[at - 1]) at = i;
     return { inside: pixel(cuts[at]) - pixel(cuts[at - 1]) > textWidth(row.label, LETTERS) + 6 ? row.label : "", middle: (cuts[at] + cuts[at - 1]) / 2000 };
@@ -75,8 +93,8 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   const marks = points.map((row) => ({ lane: row.lane, at: row.start / 1000, label: row.label, time: us(row.start), y: bar.get(row.lane)!, y2: bar.get(row.lane)! + BAR, woken: row.to ?? "" }));
   const texts = labels.map(({ ns, text, lane, level, time }) => ({ at: ns / 1000, text, lane, time, y: bar.get(lane)! - HEAD - 4 - level * LEVEL, foot: bar.get(lane)! }));
   const arrows = rows.filter((row) => row.kind === "wake" && row.to !== null && row.to !== row.lane && bar.has(row.to)).map((row) => {
-    const down = bar.get(row.to!)! > bar.get(row.lane)!;
-    return { at: row.start / 1000, from: bar.get(row.lane)! + (down ? BAR : 0), to: bar.get(row.to!)! + (down ? -4 : BAR + 4), tip: bar.get(row.to!)! + (down ? -4 : BAR + 4), angle: down ? 180 : 0, label: `${row.lane} wakes ${row.to}`, time: us(row.start) };
+    const down = bar.get(row.to!)! > bar.get(row.lane)!, tip = down ? bar.get(row.to!)! - 4 : foot.get(row.to!)! + 4;
+    return { at: row.start / 1000, from: bar.get(row.lane)! + (down ? BAR : 0), to: tip, tip, angle: down ? 180 : 0, label: `${row.lane} wakes ${row.to}`, time: us(row.start) };
   });
 
   const x = (field: string): object => ({ field, type: "quantitative", scale: { domain, nice: false, zero: false }, axis: { title: "time since the kick (µs)", grid: true, tickCount: 8 } });
@@ -84,13 +102,13 @@ export function sequenceChart(events: ColumnTable, options: ChartOptions = {}): 
   const kinds = Object.values(DOES).filter((does) => spans.some((row) => row.does === does));
   const tips = [{ field: "lane", title: "thread" }, { field: "label" }, { field: "time", title: "since the kick" }];
   return themed(options.title ?? `One kick, from its exit to its end: ${us(span, true)} in ${lanes.length} thread${lanes.length === 1 ? "" : "s"}`, [
-    `Bars: what each thread does. Lines: events. Arrows: who wakes whom.`,
+    `Bars: what each thread does${depths.size > 0 ? ", and below a vCPU's what its guest was at" : ""}. Lines: events. Arrows: who wakes whom.`,
     unnamed > 0 && `${unnamed} events have no room for their name; point at them.`,
     rows.length < all.length && `The first ${rows.length.toLocaleString("en-US")} of ${all.length.toLocaleString("en-US")} rows.`,
   ], {
     // Names of lanes stand left of the plot: Vega makes room for what overhangs in a concatenation alone, and a scale that moves clips by itself.
     vconcat: [{ width: plot, height, layer: [
-      { data: { values: lanes.map((lane) => ({ y: bar.get(lane)! + BAR + GAP / 2 })) }, mark: { type: "rule", color: "#e3e3e3" }, encoding: { y: y("y") } },
+      { data: { values: lanes.map((lane) => ({ y: foot.get(lane)! + GAP / 2 })) }, mark: { type: "rule", color: "#e3e3e3" }, encoding: { y: y("y") } },
       {
         params: [{ name: "view", select: { type: "interval", encodings: ["x"], zoom: "wheel![event.shiftKey]" }, bind: "scales" }],
         data: { values: spans }, mark: { type: "rect", clip: true, stroke: "#ffffff", strokeWidth: 0.5 },

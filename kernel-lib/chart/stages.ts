@@ -6,7 +6,7 @@ interface Row { run?: string | null; backend?: string | null; index: number; sta
 
 /**
  * Where the time of kicks goes: above, the mean way of whole chains, stage after stage; below, the spread of each stage over all kicks.
- * @param stages what kickStages gives: run, backend, index, stage, n, p50, p90, p99, whole, mean, share
+ * @param stages what kickStages or packetStages gives: run, backend, index, stage, n, p50, p90, p99, whole, mean, share
  */
 export function stageChart(stages: ColumnTable, options: ChartOptions = {}): Chart {
   const rows = rowsOf<Row>(stages, "stageChart", ["index", "stage", "n", "p50", "p90", "p99", "whole", "mean", "share"]);
@@ -40,11 +40,11 @@ export function stageChart(stages: ColumnTable, options: ChartOptions = {}): Cha
   const longest = Math.min(215, Math.max(60, ...order.map((stage) => stage.length * 6.3)));
   const plot = (options.width ?? WIDTH) - longest - 30;
   const runColour = { field: "name", type: "nominal", scale: runScale(names), legend: names.length > 0 ? legendOf(names, plot) : null };
-  const tips = [{ field: "name", title: "run" }, { field: "stage" }, { field: "n", title: "kicks" }, { field: "t50", title: "median" }, { field: "t90", title: "90th percentile" }, { field: "t99", title: "99th percentile" }];
+  const tips = [{ field: "name", title: "run" }, { field: "stage" }, { field: "n", title: "how many" }, { field: "t50", title: "median" }, { field: "t90", title: "90th percentile" }, { field: "t99", title: "99th percentile" }];
   const y = { field: "name", type: "nominal", sort: null, scale: { domain: names, paddingInner: 0.25, paddingOuter: 0.1 }, axis: { title: null } };
   const scaled = way.map((row) => ({ ...row, from: row.from / size, to: row.to / size }));
-  return themed(options.title ?? (ends.length > 0 ? `From a kick's exit to the InterruptStatus read: ${listed(ends.map(({ name, words }) => `${name} ${words}`))}` : "No kick of these is whole"), [
-    `Above: mean of the whole chains (${listed(names.map((name) => `${name} ${(named.find((row) => row.name === name)?.whole ?? 0).toLocaleString("en-US")}`))}). Below: all kicks that have the stage; dot median, thick line to the 90th, thin to the 99th percentile.`,
+  return themed(options.title ?? (ends.length > 0 ? `${order[0].startsWith("kvm_exit") ? "From a kick's exit to the InterruptStatus read" : `From ${order[0].split(" → ")[0]} to ${order[order.length - 1].split(" → ")[1]}`}: ${listed(ends.map(({ name, words }) => `${name} ${words}`))}` : "No kick of these is whole"), [
+    `Above: mean of the whole chains (${listed(names.map((name) => `${name} ${(named.find((row) => row.name === name)?.whole ?? 0).toLocaleString("en-US")}`))}). Below: all that have the stage; dot median, thick line to the 90th, thin to the 99th percentile.`,
   ], {
     vconcat: [
       {
@@ -53,7 +53,7 @@ export function stageChart(stages: ColumnTable, options: ChartOptions = {}): Cha
           {
             data: { values: scaled }, mark: { type: "bar", stroke: "#ffffff", strokeWidth: 0.6 },
             encoding: {
-              x: { field: "from", type: "quantitative", scale: { domain: [0, (most / size) * 1.12], nice: false }, axis: { title: `time since the exit (${unit})`, tickCount: 8 } }, x2: { field: "to" },
+              x: { field: "from", type: "quantitative", scale: { domain: [0, (most / size) * 1.12], nice: false }, axis: { title: `time since ${order[0]?.startsWith("kvm_exit") ? "the exit" : order[0]?.split(" → ")[0] ?? "the first"} (${unit})`, tickCount: 8 } }, x2: { field: "to" },
               color: { field: "stage", type: "nominal", scale: colourScale(shownStages, stageColours), legend: shownStages.length > 0 ? { values: shownStages, columns: 2, labelLimit: 210 } : null },
               tooltip: [{ field: "name", title: "run" }, { field: "stage" }, { field: "mean" }, { field: "share", title: "share of the way" }, { field: "whole", title: "whole chains" }],
             },

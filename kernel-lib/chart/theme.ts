@@ -58,7 +58,7 @@ export const modeColours: Record<string, string> = { sys: "#882255", usr: "#dd8f
 
 /** Frames of a flame graph; all light enough for black letters. */
 export const frameColours: Record<string, string> = {
-  kernel: "#f2b46b", user: "#f3de84", guest: "#8bd0b5", idle: "#d0d0d0", vhost: "#86bce0", QEMU: "#f0926a", process: "#c3bfe0", all: "#e4e4e4",
+  kernel: "#f2b46b", user: "#f3de84", guest: "#8bd0b5", idle: "#d0d0d0", vhost: "#86bce0", QEMU: "#f0926a", process: "#c3bfe0", unattributed: "#b9ae9f", all: "#e4e4e4",
 };
 
 const HALT = "#88aed0", ACCESS = "#cc6677", INTERRUPT = "#c9ac3a", REGISTER = "#117733", CALL = "#332288", FAULT = "#aa4499", TIMER = "#999933", SERIOUS = "#661100", UNITS = "#44aa99";
@@ -75,10 +75,12 @@ export const reasonColours: Record<string, string> = {
 export const stageColours: Record<string, string> = {
   "kvm_exit → kick": "#c9b7dd", "kick → wake": "#8866aa", "wake → back end runs": "#d55e00", "back end runs → tun_get_user": "#f0a35e", "tun_get_user → interrupt": "#e9cf6b",
   "interrupt → vCPU woken or out": "#7fb58a", "vCPU woken or out → kvm_entry": "#00795a", "kvm_entry → InterruptStatus read": "#6fb1dd", "InterruptStatus read → acknowledge": "#0072b2",
+  // Of a packet.
+  "net_dev_start_xmit → tun_get_user": "#e8833a", "interrupt → irq_handler_entry": "#1f8f6d", "irq_handler_entry → NET_RX softirq": "#8cc4ea",
 };
 
 /** What a thread does in a sequence chart. */
-export const spanColours: Record<string, string> = { "runs on the host": "#e3a7b6", "in the guest": "#8bd0b5", "asleep": "#e6e6e6" };
+export const spanColours: Record<string, string> = { "runs on the host": "#e3a7b6", "in the guest": "#8bd0b5", "asleep": "#e6e6e6", "function of the guest": "#cfe3f7" };
 
 /** A vCPU's states over time. */
 export const stateColours: Record<string, string> = {
@@ -173,11 +175,14 @@ export function themed(title: string, subtitle: (string | null | undefined | fal
 
 const plain = (text: string): string => visible(text.replace(/\s+/g, " ")).trim();
 
+/** A blank, but not that between a number and its unit. */
+const BREAK = / (?!(?:%|[GMkT] |(?:s|ms|µs|ns|min|h|[kMG]i?B|[kMG]?bit\/s|events|samples|points)(?![\w/])))|(?<!\d) /;
+
 /** Lines that fit into a notebook's column, broken at blanks; a word that is longer is cut. */
 function wrap(text: string, width: (text: string) => number, room = WIDTH - 20): string[] {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
+  for (const word of text.split(BREAK)) {
     if (line !== "" && width(`${line} ${word}`) > room) {
       lines.push(line);
       line = "";

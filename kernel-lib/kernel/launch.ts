@@ -19,6 +19,8 @@ const PRELUDE = 'import * as kl from "kernel-lib";';
 const ABORT_WINDOW_MS = 50;
 /** So long does the start of the compiler, which nothing can interrupt, wait for the front end to ask who is there. */
 const GREETING_MS = 500;
+/** Loads that are under way hear an interrupt, too (notebook/interrupt.ts); so long they have to say in the cell's error how far they were. */
+const INTERRUPT_MS = 100;
 const STREAM_FLUSH_MS = 50, STREAM_FLUSH_CHARS = 1 << 18;
 
 /** Serves one Jupyter client, until it says to shut down. */
@@ -155,7 +157,8 @@ export async function launchKernel(connectionFile: string): Promise<void> {
   // What is interrupted while the compiler still starts are the cells that wait for it.
   let started = false, interruptedEarly = false, interruptedUpTo = -1;
   const interrupt = () => {
-    if (started) executor.interrupt();
+    const cell = count;
+    if (started) setTimeout(() => { if (count === cell) executor.interrupt(); }, INTERRUPT_MS);
     else interruptedEarly = true;
   };
   const execute = async (socket: any, request: Message, order: number): Promise<void> => {
@@ -201,7 +204,7 @@ export async function launchKernel(connectionFile: string): Promise<void> {
         }
         case "comm_info_request": reply(socket, request, { status: "ok", comms: {} }); break;
         case "history_request": reply(socket, request, { status: "ok", history: [] }); break;
-        case "interrupt_request": interrupt(); reply(socket, request, { status: "ok" }); break;
+        case "interrupt_request": process.emit("SIGINT", "SIGINT"); reply(socket, request, { status: "ok" }); break;
         case "shutdown_request":
           reply(socket, request, { status: "ok", restart: content.restart ?? false });
           flush();

@@ -21,8 +21,10 @@ export interface ShowOptions {
 
 const DISPLAY = Symbol.for("Jupyter.display");
 const MAX_WHOLE = 20, CUT_TO = 10;
-/** Characters of a cell in HTML, where long text is broken into lines from LONG on, and in plain text. */
-const LONGEST_CELL = 300, LONG = 56, LONGEST_TEXT = 100;
+/** Where no line may break. */
+const NUMBER_AND_UNIT = /(?<=\d) (?=(?:%|[µmn]?s)(?![\w/]))/g;
+/** Characters of a cell in HTML, where prose may be broken into lines from LONG on, and in plain text. */
+const LONGEST_CELL = 300, LONG = 20, LONGEST_TEXT = 100;
 
 /**
  * Shows a value in the cell's output, where it stands: a table, a chart, a trace, text, anything. In the kernel-lib kernel a
@@ -107,8 +109,9 @@ export function tableBundle(table: ColumnTable, options: ShowOptions = {}): Mime
   const body = rows.map((_, i) => `<tr>${columns.map(({ values, format }) => {
     const full = format.text(values[i]);
     const cut = full.length > LONGEST_CELL ? `${full.slice(0, LONGEST_CELL - 1)}…` : full;
-    const space = cut.length > LONG ? "white-space:normal;min-width:14em" : "white-space:nowrap";
-    return `<td style="text-align:${format.align};${space}"${cut === full ? "" : ` title="${escapeHtml(full.slice(0, 2000))}"`}>${escapeHtml(cut)}</td>`;
+    // The browser gives it all the width that there is, and no less than a few words.
+    const space = cut.length > LONG && typeof values[i] === "string" && cut.includes(" ") ? `white-space:normal;min-width:${cut.length > 60 ? 14 : 9}em` : "white-space:nowrap";
+    return `<td style="text-align:${format.align};${space}"${cut === full ? "" : ` title="${escapeHtml(full.slice(0, 2000))}"`}>${escapeHtml(cut).replace(NUMBER_AND_UNIT, "&nbsp;")}</td>`;
   }).join("")}</tr>`).join("\n");
   const html = `<div class="kernel-lib-table" style="overflow-x:auto"><table style="font-variant-numeric:tabular-nums"><thead><tr>${head}</tr></thead>\n`
     + `<tbody>${body}</tbody></table><div style="opacity:0.65;font-size:90%">${caption}</div></div>`;

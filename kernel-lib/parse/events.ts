@@ -106,6 +106,10 @@ const tasklet: EventFormat = {
   layouts: ["tasklet={tasklet} function={function}"],
 };
 const apicEoi: EventFormat = { fields: { apicid: field("hex", null, "Number of the vCPU's APIC."), vec: id("Interrupt vector number.") }, layouts: ["apicid {apicid} vector {vec}"] };
+const acceptIrq: EventFormat = {
+  fields: { apicid: field("hex", null, "Number of the vCPU's APIC."), vec: id("Interrupt vector number."), delivery: text("Delivery mode."), trigger: text("edge or level.") },
+  layouts: ["apicid {apicid} vec {vec} ({delivery}|{trigger})", "apicid {apicid} vec {vec} ({delivery}|{trigger}) (coalesced)"],
+};
 const statDelay: EventFormat = {
   fields: { target_comm, target_pid, delay: field("int", "ns", "How long it slept, waited or was blocked.") },
   layouts: ["comm={target_comm} pid={target_pid} delay={delay} [ns]", "comm={target_comm} pid={target_pid} delay={delay}"],
@@ -263,10 +267,9 @@ export const eventFormats: Record<string, EventFormat> = {
   // x86. Numbers as the kernel prints them: %x without 0x for apicid and dst, decimal vectors.
   kvm_msi_set_irq: { fields: { dst: field("hex", null, "Number of the destination APIC."), vec: id("Interrupt vector number.") }, layouts: ["dst {dst} vec {vec} ({_})", "dst {dst} vec {vec}"] },
   kvm_apic_ipi: { fields: { dst: field("hex", null, "Number of the destination APIC."), vec: id("Interrupt vector number.") }, layouts: ["dst {dst} vec {vec} ({_})"] },
-  kvm_apic_accept_irq: {
-    fields: { apicid: field("hex", null, "Number of the vCPU's APIC."), vec: id("Interrupt vector number."), delivery: text("Delivery mode."), trigger: text("edge or level.") },
-    layouts: ["apicid {apicid} vec {vec} ({delivery}|{trigger})", "apicid {apicid} vec {vec} ({delivery}|{trigger}) (coalesced)"],
-  },
+  kvm_apic_accept_irq: acceptIrq,
+  // Delivered by the hardware: a vCPU in the guest gets it without an exit.
+  kvm_apicv_accept_irq: acceptIrq,
   kvm_eoi: apicEoi,
   kvm_pv_eoi: apicEoi,
   kvm_inj_virq: { fields: { vec: id("Interrupt vector number.") }, layouts: ["irq {vec}", "IRQ {vec}", "{_} {vec}", "{_} {vec} [reinjected]"] },

@@ -10,7 +10,7 @@ import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
 import type { Source } from "../source/bytes.js";
 import { makeTable, NumberBuilder, StringBuilder, type Columns } from "../source/columns.js";
-import { HEADER, loadText, parseText, ROW, UNKNOWN, type Format, type LoadOptions, type ParseOptions } from "../source/lines.js";
+import { HEADER, loadText, oneLine, parseText, ROW, UNKNOWN, type Format, type LoadOptions, type ParseOptions } from "../source/lines.js";
 
 export const foldedColumns = {
   stack: { type: "string", unit: null, meaning: "Frames from the root to the leaf, separated by semicolons; the first is the process." },
@@ -64,8 +64,7 @@ export function toFolded(stacks: ColumnTable): string {
   stacks.scan((row, data) => {
     const value = data!.value.at(row!) as number;
     if (!Number.isFinite(value)) throw new OptionError(`toFolded: the value of row ${row} is ${value}, not a number`);
-    // A line break within a frame would end the row.
-    lines.push(`${String(data!.stack.at(row!)).replace(/[\r\n]+/g, " ")} ${value}\n`);
+    lines.push(`${oneLine(String(data!.stack.at(row!)))} ${value}\n`);
   }, true);
   return lines.join("");
 }

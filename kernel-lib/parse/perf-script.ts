@@ -11,19 +11,17 @@
 // Frames come leaf first; a blank line ends them. Samples without stacks take one line, with the comm right-aligned:
 //               perf  2048 [000]  2088.157389:           sched:sched_waking: comm=migration/0 pid=15 prio=0 target_cpu=000
 import type { ColumnTable } from "arquero";
-import {
-  Dictionary, DictionaryColumn, IntBuilder, makeTable, NullableColumn, NumberBuilder, tableOf,
-  type Column, type Columns, type RowOf,
-} from "../source/columns.js";
+import { DictionaryColumn, makeTable, newCodes, NullableColumn, tableOf, type Codes, type Column, type Columns } from "../source/columns.js";
 import type { Source } from "../source/bytes.js";
-import { Pairs } from "../source/pairs.js";
-import {
-  CONTINUATION, HEADER, loadText, parseText, ROW, UNKNOWN,
-  type Format, type LineKind, type LineParser, type LoadOptions, type ParseOptions,
-} from "../source/lines.js";
-import { Frames, NOT_A_FRAME, type FrameKind } from "./perf-frames.js";
+import { accounting, parseText, setAccounting, type Format, type ParseOptions } from "../source/lines.js";
+import { loadCached } from "../store/cache.js";
+import { NO_NUMBER } from "./perf-head.js";
+import { loadPerfSamples, type PerfScriptOptions } from "./perf-parts.js";
+import { perfSamples, type PerfSamples, type ProfileArrays, type RareValues } from "./perf-samples.js";
 
-export type { FrameKind };
+export { NO_NUMBER };
+export type { PerfScriptOptions, ProfileArrays };
+export type { FrameKind } from "./perf-frames.js";
 
 export const sampleColumns = {
   ts: { type: "number", unit: "ns", meaning: "Time of the sample, since boot on the clock of the machine that recorded it.", null: "perf script printed no time (-F without time)" },
@@ -88,41 +86,17 @@ export interface Profile {
   raw: ProfileArrays;
 }
 
-export interface ProfileArrays {
-  /** Number of samples. */
-  length: number;
-  /** ns; NaN where perf script printed no time. */
-  ts: Float64Array;
-  /** NO_NUMBER where there is none; the same for pid and tid. */
-  cpu: Int32Array;
-  pid: Int32Array;
-  tid: Int32Array;
-  comm: DictionaryColumn;
-  event: DictionaryColumn;
-  /** NaN where perf script printed no period. */
-  period: Float64Array;
-  /** Leaf's row in `parent`, `frame`, `depth`; 0 is the root: no stack. */
-  stack: Int32Array;
-  /** Tree of stacks: caller's row, -1 for the root. Rows come after their callers. */
-  parent: Int32Array;
-  /** Tree of stacks: index into symbol, dso, kind; -1 for the root. */
-  frame: Int32Array;
-  depth: Int32Array;
-  symbol: string[];
-  dso: (string | null)[];
-  kind: FrameKind[];
-  addr: (string | null)[];
-  /** Whether the text ended within the last sample's stack, without the blank line that closes it. */
-  unclosed: boolean;
-}
-
-/** Stands for "not printed" in the Int32Arrays of a profile, since -1 is a pid that perf prints. */
-export const NO_NUMBER = -0x80000000;
-
 export const perfScript: Format<Profile> = {
-  name: "perf-script",
-  command: "perf script",
-  parser: (options) => new PerfScriptParser(options.name),
+  name: perfSamples.name,
+  command: perfSamples.command,
+  parser: ({ name }) => {
+    const parser = perfSamples.parser({ name });
+    return {
+      line: (bytes, start, end) => parser.line(bytes, start, end),
+      ahead: (bytes, start, count) => parser.ahead!(bytes, start, count),
+      finish: () => profileOf(name, parser.finish()),
+    };
+  },
 };
 
 /**
@@ -133,321 +107,68 @@ export function fromPerfScript(text: string | Uint8Array, options: ParseOptions 
   return parseText(text, perfScript, options);
 }
 
-/** File of `perf script` text (plain, .gz, .zst) → samples and stacks. @throws ParseError when no line of it can be read. */
-export async function loadPerfScript(source: Source, options: LoadOptions = {}): Promise<Profile> {
-  return loadText(source, perfScript, options);
+/**
+ * File of `perf script` text (plain, .gz, .zst) → samples and stacks; with `cache`, the second time from what was kept beside the file.
+ * @throws ParseError when no line of it can be read; OptionError when workers is not a number of threads
+ */
+export async function loadPerfScript(source: Source, options: PerfScriptOptions = {}): Promise<Profile> {
+  if (options.cache !== undefined && options.cache !== false) return loadCached(source, perfScript, { apart: (profile) => profile, together: (parts: Profile, name) => ({ ...parts, source: name }) }, options);
+  const samples = await loadPerfSamples(source, options), count = accounting(samples), profile = profileOf(count.source, samples);
+  setAccounting(profile, count);
+  return profile;
 }
 
-const TAB = 9, BLANK = 32, HASH = 35, PAREN = 41, MINUS = 45, DOT = 46, SLASH = 47, ZERO = 48, NINE = 57, COLON = 58, OPEN = 91, CLOSE = 93;
-const NOT_SEEN = -2;
-
-// What perf and its libraries say on stderr, which lands in the file under `2>&1`.
-const MESSAGE = new RegExp([
-  String.raw`^\[ perf \w+: `, "^Warning:$", "^Processed \\d+ (events|samples)", "^Check IO/CPU overload!", "^Samples in kernel ",
-  "^unwind: ", "^libtraceevent: ", "^ +\\[[\\w-]+:[\\w-]+\\] (bad op|unknown op|failed|function|could not)", "^ +(bad op token|unknown op|failed to read event print fmt)",
-  "^(addr2line|cmd__addr2line) ", "continuing without symbols$", "^no symbols found in ", "^Kernel address maps ", "^Cannot load tips.txt ",
-].join("|"));
-
-class PerfScriptParser implements LineParser<Profile> {
-  private readonly ts = new NumberBuilder();
-  private readonly cpu = new IntBuilder();
-  private readonly pid = new IntBuilder();
-  private readonly tid = new IntBuilder();
-  private readonly comm = new IntBuilder();
-  private readonly event = new IntBuilder();
-  private readonly period = new NumberBuilder();
-  private readonly stack = new IntBuilder();
-  private readonly comms = new Dictionary();
-  private readonly events = new Dictionary();
-  private readonly misc = new Rare();
-  private readonly payload = new Rare();
-  private readonly vm = new Rare();
-  private readonly vcpu = new Rare();
-  private readonly lost: RowOf<typeof profileLostColumns>[] = [];
-  private readonly header: Record<string, string> = {};
-
-  /** Tree of stacks: a pair of caller's node and frame per node; node 0 is the root. */
-  private readonly tree = new Pairs();
-  private readonly frames = new Frames();
-
-  /** Each distinct frame line is understood once; the next time, its code leads to its frame. */
-  private readonly lines = new Dictionary();
-  private frameOfLine = new Int32Array(1024).fill(NOT_SEEN);
-
-  /** Frames of the sample that is being read, leaf first. */
-  private path = new Int32Array(128);
-  private depth = 0;
-  private open = false;
-
-  constructor(private readonly name: string) {
-    this.tree.code(-1, -1);
-  }
-
-  line(bytes: Buffer, start: number, end: number): LineKind {
-    if (start === end) {
-      this.close();
-      return HEADER;
-    }
-    const first = bytes[start];
-    if (first === TAB && this.open) return this.frameLine(bytes, start + 1, end);
-    if (first === HASH && (start + 1 === end || bytes[start + 1] === BLANK)) return this.headerLine(bytes, start, end);
-    // Older perfs indent frames by blanks, as they do the first lines of samples without stacks.
-    const kind = first === TAB ? null : this.sampleLine(bytes, start, end);
-    if (kind !== null) return kind;
-    if (this.open && bytes[end - 1] === PAREN && this.frameLine(bytes, skip(bytes, start, end), end) === CONTINUATION) return CONTINUATION;
-    return this.otherLine(bytes, start, end);
-  }
-
-  private frameLine(bytes: Buffer, start: number, end: number): LineKind {
-    const frame = this.frameOf(bytes, start, end);
-    if (frame === NOT_A_FRAME) return UNKNOWN;
-    this.push(frame);
-    return CONTINUATION;
-  }
-
-  private frameOf(bytes: Buffer, start: number, end: number): number {
-    const code = this.lines.intern(bytes, start, end);
-    if (code >= this.frameOfLine.length) {
-      const more = new Int32Array(this.frameOfLine.length * 2).fill(NOT_SEEN);
-      more.set(this.frameOfLine);
-      this.frameOfLine = more;
-    }
-    let frame = this.frameOfLine[code];
-    if (frame === NOT_SEEN) frame = this.frameOfLine[code] = this.frames.fromText(bytes.toString("utf8", start, end));
-    return frame;
-  }
-
-  private push(frame: number): void {
-    if (this.depth === this.path.length) {
-      const more = new Int32Array(this.depth * 2);
-      more.set(this.path);
-      this.path = more;
-    }
-    this.path[this.depth++] = frame;
-  }
-
-  private close(): void {
-    if (!this.open) return;
-    this.open = false;
-    if (this.depth === 0) return;
-    let node = 0;
-    for (let i = this.depth - 1; i >= 0; i--) node = this.tree.code(node, this.path[i]);
-    this.stack.data[this.stack.length - 1] = node;
-    this.depth = 0;
-  }
-
-  /** The lines that are few: source lines, messages, blanks. */
-  private otherLine(bytes: Buffer, start: number, end: number): LineKind {
-    const text = bytes.toString("utf8", start, end);
-    if (text.trim() === "") {
-      this.close();
-      return HEADER;
-    }
-    if (MESSAGE.test(text)) return HEADER;
-    // -F +srcline prints "  file.c:12" below a frame, and "(inlined)" after it.
-    const source = /^ {2}(\S.*(?::\d+|\[[0-9a-f]+\])(?: \(discriminator \d+\))?)( \(inlined\))?$/.exec(text);
-    if (source && this.open && this.depth > 0) {
-      this.path[this.depth - 1] = this.frames.withSource(this.path[this.depth - 1], source[1], source[2] !== undefined);
-      return CONTINUATION;
-    }
-    // After the messages, since "  bad op token {" looks like a frame without dso.
-    return this.open ? this.frameLine(bytes, skip(bytes, start, end), end) : UNKNOWN;
-  }
-
-  private headerLine(bytes: Buffer, start: number, end: number): LineKind {
-    const pair = /^# (\S[^:]*): (.*)$/.exec(bytes.toString("utf8", start, end));
-    if (pair) {
-      const key = pair[1].trimEnd();
-      this.header[key] = Object.hasOwn(this.header, key) ? `${this.header[key]}\n${pair[2]}` : pair[2];
-    }
-    return HEADER;
-  }
-
-  /** What perf script --show-task-events and the like put between the samples, "PERF_RECORD_COMM exec: perf:802/802"; of these only losses hold data that we keep. */
-  private sideRecord(text: string, ts: number, cpu: number): LineKind {
-    this.close();
-    if (!text.startsWith("PERF_RECORD_LOST")) return HEADER;
-    const lost = / (\d+)/.exec(text);
-    this.lost.push({ ts, cpu: cpu === NO_NUMBER ? null : cpu, lost: lost && Number(lost[1]) });
-    return ROW;
-  }
-
-  /** Reads the first line of a sample, or a side record; null, and nothing changed, where the line is neither. */
-  private sampleLine(bytes: Buffer, start: number, end: number): LineKind | null {
-    while (bytes[start] === BLANK) start++;
-    while (end > start && bytes[end - 1] === BLANK) end--;
-
-    // The time is the anchor: comm may hold blanks, colons and numbers, but no "123.123456: ".
-    let colon = start, timeStart = -1;
-    for (; colon < end; colon++) {
-      if (bytes[colon] !== COLON || (colon + 1 < end && bytes[colon + 1] !== BLANK)) continue;
-      timeStart = startOfTime(bytes, start, colon);
-      if (timeStart >= 0) break;
-    }
-    const timed = timeStart >= 0;
-    if (!timed) {
-      // -F without time: the event, at the end of the line, is the anchor, and only without payload.
-      if (end === start || bytes[end - 1] !== COLON) return null;
-      timeStart = startOfWord(bytes, start, end);
-      colon = timeStart - 1;
-    }
-
-    // Backwards from the anchor: misc letters, [cpu], pid or pid/tid, comm.
-    let at = skipBack(bytes, start, timeStart);
-    let period = NaN;
-    if (!timed && isNumber(bytes, startOfWord(bytes, start, at), at)) {
-      // "node 31912 cpu-clock:" has no period, "node 31912 250000 cpu-clock:" and "node 31912 [001] 250000 cpu-clock:" do
-      const word = startOfWord(bytes, start, at), before = skipBack(bytes, start, word);
-      if (before > start && (bytes[before - 1] === CLOSE || isNumber(bytes, startOfWord(bytes, start, before), before))) {
-        period = number(bytes, word, at);
-        at = before;
-      }
-    }
-    let miscStart = -1, miscEnd = -1;
-    let word = startOfWord(bytes, start, at);
-    if (word < at && isMisc(bytes, word, at)) {
-      miscStart = word; miscEnd = at;
-      at = skipBack(bytes, start, word);
-      word = startOfWord(bytes, start, at);
-    }
-    let cpu = NO_NUMBER;
-    if (at - word > 2 && bytes[word] === OPEN && bytes[at - 1] === CLOSE && isNumber(bytes, word + 1, at - 1)) {
-      cpu = number(bytes, word + 1, at - 1);
-      at = skipBack(bytes, start, word);
-      word = startOfWord(bytes, start, at);
-    }
-    let pid = NO_NUMBER, tid = NO_NUMBER;
-    if (word < at) {
-      let slash = word;
-      while (slash < at && bytes[slash] !== SLASH) slash++;
-      if (slash < at) {
-        if (!isNumber(bytes, word, slash) || !isNumber(bytes, slash + 1, at)) return null;
-        pid = number(bytes, word, slash);
-        tid = number(bytes, slash + 1, at);
-      } else {
-        if (!isNumber(bytes, word, at)) return null;
-        tid = number(bytes, word, at);
-      }
-      at = skipBack(bytes, start, word);
-    } else if (!timed) {
-      return null;
-    }
-    let commStart = start;
-    const commEnd = at;
-    let vm = NO_NUMBER, vcpu = NO_NUMBER;
-    if (commEnd - commStart > 3 && bytes[start] === 86 && bytes[start + 1] === 77 && bytes[start + 2] === COLON) {
-      const prefix = /^VM: *(\d+) +(?:VCPU:(\d+) *)?/.exec(bytes.toString("latin1", start, commEnd));
-      if (prefix) {
-        commStart += prefix[0].length;
-        vm = Number(prefix[1]);
-        if (prefix[2] !== undefined) vcpu = Number(prefix[2]);
-      }
-    }
-
-    // Forwards from the time: period, event, then a payload or, in a sample of one line, its only frame.
-    at = timed ? skip(bytes, colon + 1, end) : timeStart;
-    if (timed) {
-      const numberEnd = endOfWord(bytes, at, end);
-      if (numberEnd < end && isNumber(bytes, at, numberEnd)) {
-        period = number(bytes, at, numberEnd);
-        at = skip(bytes, numberEnd, end);
-      }
-    }
-    const eventStart = at, eventEnd = endOfWord(bytes, at, end);
-    if (timed && startsWith(bytes, eventStart, end, "PERF_RECORD_")) return this.sideRecord(bytes.toString("utf8", eventStart, end), time(bytes, timeStart, colon), cpu);
-    let event = -1, frame = NOT_A_FRAME, payloadStart = end;
-    if (eventEnd - eventStart > 1 && bytes[eventEnd - 1] === COLON) {
-      event = this.events.intern(bytes, eventStart, eventEnd - 1);
-      payloadStart = skip(bytes, eventEnd, end);
-      // perf prints a blank and the address in 16 columns, where a payload begins right after "event: ".
-      if (endOfWord(bytes, payloadStart, end) - eventEnd === 18) frame = this.frameOf(bytes, payloadStart, end);
-      if (frame !== NOT_A_FRAME) payloadStart = end;
-    } else if (eventStart < end) {
-      frame = this.frameOf(bytes, eventStart, end); // -F without event
-      if (frame === NOT_A_FRAME) return null;
-    }
-
-    this.close();
-    const row = this.stack.length;
-    this.ts.push(timed ? time(bytes, timeStart, colon) : NaN);
-    this.cpu.push(cpu);
-    this.pid.push(pid);
-    this.tid.push(tid);
-    this.comm.push(commStart < commEnd ? this.comms.intern(bytes, commStart, commEnd) : -1);
-    this.event.push(event);
-    this.period.push(period);
-    this.stack.push(0);
-    if (miscStart >= 0) this.misc.set(row, bytes, miscStart, miscEnd);
-    if (payloadStart < end) this.payload.set(row, bytes, payloadStart, end);
-    if (vm !== NO_NUMBER) this.vm.setNumber(row, vm);
-    if (vcpu !== NO_NUMBER) this.vcpu.setNumber(row, vcpu);
-    this.open = true;
-    if (frame !== NOT_A_FRAME) this.push(frame);
-    return ROW;
-  }
-
-  finish(): Profile {
-    const unclosed = this.open && this.depth > 0;
-    this.close();
-    const length = this.stack.length;
-    const ts = this.ts.data.slice(0, length), period = this.period.data.slice(0, length);
-    const parent = this.tree.first.finish(), frame = this.tree.second.finish(), depth = new Int32Array(parent.length);
-    for (let node = 1; node < depth.length; node++) depth[node] = depth[parent[node]] + 1;
-    const { symbol, dso, kind, addr, srcline } = this.frames;
-    const raw: ProfileArrays = {
-      length, ts, period, cpu: this.cpu.finish(), pid: this.pid.finish(), tid: this.tid.finish(),
-      comm: new DictionaryColumn(this.comm.finish(), this.comms.values()), event: new DictionaryColumn(this.event.finish(), this.events.values()),
-      stack: this.stack.finish(), parent, frame, depth, symbol, dso, kind, addr, unclosed,
-    };
-    const samples = makeTable(sampleColumns, {
-      ts: this.ts.nulls ? new NullableColumn(ts) : ts, cpu: withNulls(raw.cpu, NO_NUMBER), pid: withNulls(raw.pid, NO_NUMBER), tid: withNulls(raw.tid, NO_NUMBER),
-      comm: raw.comm, event: raw.event, period: this.period.nulls ? new NullableColumn(period) : period, stack: raw.stack,
-      misc: this.misc.finish(length), vm: this.vm.finishNumbers(length), vcpu: this.vcpu.finishNumbers(length), payload: this.payload.finish(length),
-    });
-    const ids = (n: number) => Int32Array.from({ length: n }, (_, i) => i);
-    return {
-      source: this.name, samples,
-      stacks: makeTable(stackColumns, { id: ids(parent.length), parent: withNulls(parent, -1), frame: withNulls(frame, -1), depth }),
-      frames: makeTable(frameColumns, { id: ids(symbol.length), symbol, dso, kind, addr, srcline }),
-      events: eventsOf(raw), lost: tableOf(profileLostColumns, this.lost), header: this.header, raw,
-    };
-  }
+/** The tables over the arrays. */
+export function profileOf(source: string, { raw, srcline, misc, payload, vm, vcpu, lost, header }: PerfSamples): Profile {
+  const { length, parent, frame, depth, symbol, dso, kind, addr } = raw;
+  const samples = makeTable(sampleColumns, {
+    ts: nullable(raw.ts), cpu: withNulls(raw.cpu, NO_NUMBER), pid: withNulls(raw.pid, NO_NUMBER), tid: withNulls(raw.tid, NO_NUMBER),
+    comm: raw.comm, event: raw.event, period: nullable(raw.period), stack: raw.stack,
+    misc: strings(misc, length), vm: numbers(vm, length), vcpu: numbers(vcpu, length), payload: strings(payload, length),
+  });
+  return {
+    source, samples,
+    stacks: makeTable(stackColumns, { id: ids(parent.length), parent: withNulls(parent, -1), frame: withNulls(frame, -1), depth }),
+    frames: makeTable(frameColumns, { id: ids(symbol.length), symbol, dso, kind, addr, srcline }),
+    events: eventsOf(raw), lost: tableOf(profileLostColumns, lost), header, raw,
+  };
 }
 
 function eventsOf({ length, event, period }: ProfileArrays): ColumnTable {
   const samples = new Float64Array(event.values.length + 1), weight = new Float64Array(event.values.length + 1);
-  for (let i = 0; i < length; i++) {
-    samples[event.codes[i] + 1]++;
-    weight[event.codes[i] + 1] += period[i] > 0 ? period[i] : 1;
-  }
+  addUp(event.codes, period, length, samples, weight);
   const rows = [...event.values, null].map((name, i) => ({ event: name, samples: samples[(i + 1) % samples.length], weight: weight[(i + 1) % samples.length] }));
   return tableOf(profileEventColumns, rows.filter((row) => row.samples > 0));
 }
 
-/** A column that most recordings lack. */
-class Rare {
-  private readonly rows = new IntBuilder();
-  private readonly codes = new IntBuilder();
-  private readonly dictionary = new Dictionary();
+/** A function of its own, since what V8 compiles for the loop serves the next recording too. */
+function addUp(codes: Codes, period: Float64Array, length: number, samples: Float64Array, weight: Float64Array): void {
+  for (let i = 0; i < length; i++) {
+    samples[codes[i] + 1]++;
+    weight[codes[i] + 1] += period[i] > 0 ? period[i] : 1;
+  }
+}
 
-  set(row: number, bytes: Buffer, start: number, end: number): void {
-    this.rows.push(row);
-    this.codes.push(this.dictionary.intern(bytes, start, end));
-  }
-  setNumber(row: number, value: number): void {
-    this.rows.push(row);
-    this.codes.push(value);
-  }
-  finish(length: number): DictionaryColumn {
-    const codes = new Int32Array(length).fill(-1);
-    for (let i = 0; i < this.rows.length; i++) codes[this.rows.data[i]] = this.codes.data[i];
-    return new DictionaryColumn(codes, this.dictionary.values());
-  }
-  finishNumbers(length: number): Column<number | null> {
-    const values = new Float64Array(length).fill(NaN);
-    for (let i = 0; i < this.rows.length; i++) values[this.rows.data[i]] = this.codes.data[i];
-    return new NullableColumn(values);
-  }
+function ids(length: number): Int32Array {
+  const ids = new Int32Array(length);
+  for (let i = 0; i < length; i++) ids[i] = i;
+  return ids;
+}
+
+function strings({ rows, numbers, values }: RareValues, length: number): DictionaryColumn {
+  const codes = newCodes(length, values.length).fill(-1);
+  for (let i = 0; i < rows.length; i++) codes[rows[i]] = numbers[i];
+  return new DictionaryColumn(codes, values);
+}
+
+function numbers({ rows, numbers }: RareValues, length: number): NullableColumn {
+  const values = new Float64Array(length).fill(NaN);
+  for (let i = 0; i < rows.length; i++) values[rows[i]] = numbers[i];
+  return new NullableColumn(values);
+}
+
+function nullable(data: Float64Array): Float64Array | NullableColumn {
+  return data.includes(NaN) ? new NullableColumn(data) : data;
 }
 
 function withNulls(data: Int32Array, none: number): Column<any> {
@@ -455,69 +176,4 @@ function withNulls(data: Int32Array, none: number): Column<any> {
   const values = new Float64Array(data.length);
   for (let i = 0; i < data.length; i++) values[i] = data[i] === none ? NaN : data[i];
   return new NullableColumn(values);
-}
-
-const isDigit = (byte: number) => byte >= ZERO && byte <= NINE;
-
-/** Where "123.123456" or "123.123456789" begins that ends at a colon; -1 where something else does. */
-function startOfTime(bytes: Buffer, start: number, colon: number): number {
-  let at = colon - 1;
-  while (at >= start && isDigit(bytes[at])) at--;
-  const decimals = colon - 1 - at;
-  if (at < start || bytes[at] !== DOT || (decimals !== 6 && decimals !== 9)) return -1;
-  const dot = at--;
-  while (at >= start && isDigit(bytes[at])) at--;
-  return at === dot - 1 || (at >= start && bytes[at] !== BLANK) ? -1 : at + 1;
-}
-
-/** ns. Whole seconds and the fraction apart, since their sum in seconds would lose digits. */
-function time(bytes: Buffer, start: number, colon: number): number {
-  let seconds = 0, fraction = 0, at = start;
-  for (; bytes[at] !== DOT; at++) seconds = seconds * 10 + bytes[at] - ZERO;
-  const decimals = colon - at - 1;
-  for (at++; at < colon; at++) fraction = fraction * 10 + bytes[at] - ZERO;
-  return seconds * 1e9 + (decimals === 6 ? fraction * 1000 : fraction);
-}
-
-function isNumber(bytes: Buffer, start: number, end: number): boolean {
-  if (bytes[start] === MINUS) start++; // perf prints -1 for a pid that it does not know
-  if (start >= end) return false;
-  for (let i = start; i < end; i++) if (!isDigit(bytes[i])) return false;
-  return true;
-}
-
-function number(bytes: Buffer, start: number, end: number): number {
-  const negative = bytes[start] === MINUS;
-  let x = 0;
-  for (let i = negative ? start + 1 : start; i < end; i++) x = x * 10 + bytes[i] - ZERO;
-  return negative ? -x : x;
-}
-
-const MISC_LETTERS = new Set(Buffer.from("KUHGgMESp"));
-function isMisc(bytes: Buffer, start: number, end: number): boolean {
-  if (end - start > 6) return false;
-  for (let i = start; i < end; i++) if (!MISC_LETTERS.has(bytes[i])) return false;
-  return true;
-}
-
-function skip(bytes: Buffer, at: number, end: number): number {
-  while (at < end && bytes[at] === BLANK) at++;
-  return at;
-}
-function skipBack(bytes: Buffer, start: number, at: number): number {
-  while (at > start && bytes[at - 1] === BLANK) at--;
-  return at;
-}
-function startOfWord(bytes: Buffer, start: number, at: number): number {
-  while (at > start && bytes[at - 1] !== BLANK) at--;
-  return at;
-}
-function endOfWord(bytes: Buffer, at: number, end: number): number {
-  while (at < end && bytes[at] !== BLANK) at++;
-  return at;
-}
-function startsWith(bytes: Buffer, start: number, end: number, word: string): boolean {
-  if (end - start < word.length) return false;
-  for (let i = 0; i < word.length; i++) if (bytes[start + i] !== word.charCodeAt(i)) return false;
-  return true;
 }

@@ -1,6 +1,9 @@
+import { setImmediate } from "node:timers/promises";
 import { ParseError } from "../errors.js";
-import { openSource, unpack, type Source } from "./bytes.js";
-import { startProgress } from "./progress.js";
+import { openSource, type OpenedSource, type Source } from "./bytes.js";
+import { interruptible } from "./interrupt.js";
+import { progressText, startProgress, type LoadProgress } from "./progress.js";
+import { unpack, type UnpackOptions } from "./unpack.js";
 
 /** What a parser says of each line. */
 export const ROW = 0, CONTINUATION = 1, HEADER = 2, UNKNOWN = 3;
@@ -12,8 +15,12 @@ export type LineKind = typeof ROW | typeof CONTINUATION | typeof HEADER | typeof
  * messages), or not understood. So no line can go uncounted.
  */
 export interface LineParser<T extends object> {
-  /** `bytes[start, end)` is the line, without its newline and carriage return. The bytes are lent: copy what you keep. */
+  /** `bytes[start, end)` is the line, without its newline and carriage return, one of which is at `bytes[end]`, always. The bytes are lent: copy what you keep. */
   line(bytes: Buffer, start: number, end: number): LineKind;
+  /**
+   * For speed, where a format has it: takes whole lines that it knows from `start` on, adds them to the count, and returns where the line begins that it leaves to `line`.
+   */
+  ahead?(bytes: Buffer, start: number, count: Accounting): number;
   /** The result, after the last line. */
   finish(): T;
 }
@@ -38,7 +45,7 @@ export interface Accounting {
   unknown: { line: number; text: string }[];
 }
 
-export interface ParseOptions {
+export interface ParseOptions extends UnpackOptions {
   /** Name for messages; default: the path, else "text". */
   name?: string;
 }
@@ -46,6 +53,10 @@ export interface ParseOptions {
 export interface LoadOptions extends ParseOptions {
   /** Say nothing while loading; default false: one line of accounting, and progress where it takes over a second. */
   quiet?: boolean;
+  /** Told how far the load is, some times a second, in place of showing it; default: it is shown, after the first second. */
+  progress?: (progress: LoadProgress) => void;
+  /** Stops the load, which then fails with an InterruptedError; default none. In a notebook an interrupt of the cell does so, too. */
+  signal?: AbortSignal;
 }
 
 /** A format: its name, how its parser is made, and how an input of this format is recognised (for error messages and the command line). */
@@ -56,6 +67,10 @@ export interface Format<T extends object, O = object> {
   parser(options: O & { name: string }): LineParser<T>;
 }
 
+/** A line longer than this is no tool's, and counts as not understood. The longest honest ones are JSON of iperf3 that somebody put into one line. */
+const LONGEST_LINE = 2 ** 26;
+/** Room for a held line that is given back after it. */
+const LARGE = 2 ** 20;
 const KEPT_UNKNOWN = 1000;
 const KEPT_TEXT = 300;
 const accountings = new WeakMap<object, Accounting>();
@@ -82,7 +97,9 @@ export function setAccounting(result: object, value: Accounting): void {
 
 /** Cuts chunks of bytes into lines, hands them to a parser and counts what it says. */
 class LineFeeder<T extends object> {
-  private held: Buffer[] = [];
+  /** The beginning of a line whose end has not come yet: `held[0, heldLength)`. */
+  private held = Buffer.alloc(0);
+  private heldLength = 0;
   private first = true;
   readonly count: Accounting;
 
@@ -91,28 +108,45 @@ class LineFeeder<T extends object> {
   }
 
   feed(chunk: Uint8Array): void {
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     this.count.bytes += bytes.length;
     let start = 0;
-    if (this.held.length > 0) {
+    if (this.heldLength > 0) {
       const newline = bytes.indexOf(10);
-      if (newline < 0) {
-        this.held.push(Buffer.from(bytes)); // a copy: the chunk's memory is the caller's
-        return;
-      }
-      this.held.push(bytes.subarray(0, newline));
-      const line = Buffer.concat(this.held);
-      this.held = [];
-      this.one(line, 0, line.length);
+      this.hold(bytes, 0, newline < 0 ? bytes.length : newline);
+      if (newline < 0) return;
+      this.heldLine();
       start = newline + 1;
     }
+    const ahead = this.parser.ahead !== undefined;
     for (;;) {
+      if (ahead) start = this.parser.ahead!(bytes, start, this.count);
       const newline = bytes.indexOf(10, start);
       if (newline < 0) break;
       this.one(bytes, start, newline);
       start = newline + 1;
     }
-    if (start < bytes.length) this.held.push(Buffer.from(bytes.subarray(start)));
+    this.hold(bytes, start, bytes.length);
+  }
+
+  /** Keeps a copy: the chunk's memory is the caller's. Of a line that is too long, only as much as shows that it is. */
+  private hold(bytes: Buffer, start: number, end: number): void {
+    const length = Math.min(end - start, LONGEST_LINE + 2 - this.heldLength);
+    if (this.heldLength + length >= this.held.length) {
+      const more = Buffer.allocUnsafeSlow(Math.max(this.held.length * 2, this.heldLength + length + 1, 256));
+      this.held.copy(more, 0, 0, this.heldLength);
+      this.held = more;
+    }
+    bytes.copy(this.held, this.heldLength, start, start + length);
+    this.heldLength += length;
+  }
+
+  private heldLine(): void {
+    const length = this.heldLength;
+    this.heldLength = 0;
+    this.held[length] = 10; // as in a chunk, where parsers may look one byte behind the line
+    this.one(this.held, 0, length);
+    if (this.held.length > LARGE) this.held = Buffer.alloc(0);
   }
 
   private one(bytes: Buffer, start: number, end: number): void {
@@ -127,7 +161,7 @@ class LineFeeder<T extends object> {
     }
     count.lines++;
     if (end > start && bytes[end - 1] === 13) end--;
-    switch (this.parser.line(bytes, start, end)) {
+    switch (end - start > LONGEST_LINE ? UNKNOWN : this.parser.line(bytes, start, end)) {
       case ROW: count.rows++; break;
       case CONTINUATION: count.continuation++; break;
       case HEADER: count.header++; break;
@@ -139,21 +173,63 @@ class LineFeeder<T extends object> {
     }
   }
 
+  /** The result, after the last line. */
+  end(): T {
+    if (this.heldLength > 0) this.heldLine();
+    return this.parser.finish();
+  }
+
   finish(): T {
-    if (this.held.length > 0) {
-      const line = Buffer.concat(this.held);
-      this.held = [];
-      this.one(line, 0, line.length);
-    }
-    const { count } = this;
-    if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
-      const { line, text } = count.unknown[0];
-      throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
-    }
-    const result = this.parser.finish();
-    setAccounting(result, count);
+    const result = this.end();
+    settle(result, this.count);
     return result;
   }
+}
+
+/** One of each format stays, as V8 drops what it compiled for a class with its last object. */
+const kept = new Map<string, LineFeeder<object>>();
+
+function newFeeder<T extends object, O extends ParseOptions>(format: Format<T, O>, options: O, name: string): LineFeeder<T> {
+  const make = (source: string) => new LineFeeder(format.parser({ ...options, name: source }), format.name, source);
+  if (!kept.has(format.name)) kept.set(format.name, make("text"));
+  return make(name);
+}
+
+/** Gives a result its accounting. @throws ParseError where no line could be read */
+export function settle(result: object, count: Accounting): void {
+  if (count.notUnderstood > 0 && count.rows + count.continuation === 0) {
+    const { line, text } = count.unknown[0];
+    throw new ParseError(`this is not ${count.format} output: no line of ${count.lines} could be read${looksLike(count)}`, count.source, line, text.slice(0, 120));
+  }
+  setAccounting(result, count);
+}
+
+/** Chunks of text from the middle of a file → a parser's result for them and how their lines were spent; the whole may still turn out not to be of the format. */
+export async function readPart<T extends object>(
+  chunks: AsyncIterable<Uint8Array>, format: Format<T>, name: string, onChunk: (bytes: number, rows: number) => void,
+): Promise<{ result: T; count: Accounting }> {
+  const feeder = newFeeder(format, {}, name);
+  for await (const chunk of chunks) {
+    const before = feeder.count.rows;
+    feeder.feed(chunk);
+    onChunk(chunk.length, feeder.count.rows - before);
+  }
+  return { result: feeder.end(), count: feeder.count };
+}
+
+/** The accountings of a text's parts, in their order → that of the whole. */
+export function joinAccountings(counts: readonly Accounting[]): Accounting {
+  const whole = { ...counts[0], unknown: counts[0].unknown.slice() };
+  for (const count of counts.slice(1)) {
+    for (const { line, text } of count.unknown.slice(0, KEPT_UNKNOWN - whole.unknown.length)) whole.unknown.push({ line: whole.lines + line, text });
+    whole.bytes += count.bytes;
+    whole.lines += count.lines;
+    whole.rows += count.rows;
+    whole.continuation += count.continuation;
+    whole.header += count.header;
+    whole.notUnderstood += count.notUnderstood;
+  }
+  return whole;
 }
 
 let recognise: ((text: string) => string | null) | null = null;
@@ -171,29 +247,47 @@ function looksLike(count: Accounting): string {
 /** Text in one piece → a format's result. The body of every `from…` function. */
 export function parseText<T extends object, O extends ParseOptions>(input: string | Uint8Array, format: Format<T, O>, options: O): T {
   const name = options.name ?? "text";
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
-  feeder.feed(typeof input === "string" ? Buffer.from(input, "utf8") : unpack(input, name));
+  const feeder = newFeeder(format, options, name);
+  feeder.feed(typeof input === "string" ? Buffer.from(input, "utf8") : unpack(input, name, options));
   return feeder.finish();
 }
 
-/** A path, bytes or chunks → a format's result. The body of every `load…` function. */
-export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O): Promise<T> {
-  const opened = await openSource(source);
+/** So long are chunks taken without a turn for others: interrupts, other loads, a notebook's messages. */
+const TURN_MS = 50;
+
+/** A path, bytes or chunks → a format's result. The body of every `load…` function. `tap` sees a file's bytes as they stand on disk. */
+export async function loadText<T extends object, O extends LoadOptions>(source: Source, format: Format<T, O>, options: O, tap?: (chunk: Uint8Array) => void): Promise<T> {
+  return loadOpened(await openSource(source, options, tap), format, options);
+}
+
+/** The same for a source that is open. */
+export async function loadOpened<T extends object, O extends LoadOptions>(opened: OpenedSource, format: Format<T, O>, options: O): Promise<T> {
   const name = options.name ?? opened.name;
-  const feeder = new LineFeeder(format.parser({ ...options, name }), format.name, name);
-  const progress = options.quiet ? null : startProgress(name, opened.size);
+  const feeder = newFeeder(format, options, name), { count } = feeder;
+  const begin = performance.now();
+  const state = (): LoadProgress => ({ read: opened.read(), size: opened.size, bytes: count.bytes, rows: count.rows, seconds: (performance.now() - begin) / 1000 });
+  const progress = options.quiet || options.progress ? null : startProgress();
+  let turn = begin;
   try {
-    for await (const chunk of opened.chunks) {
+    for await (const chunk of interruptible(opened.chunks, options.signal, () => `${name}, ${progressText(state())}`, opened.close)) {
       feeder.feed(chunk);
-      progress?.update(opened.read());
+      progress?.update(() => `${name}: ${progressText(state())}`);
+      if (performance.now() < turn + TURN_MS) continue;
+      options.progress?.(state());
+      await setImmediate();
+      turn = performance.now();
     }
+    options.progress?.(state());
     const result = feeder.finish();
-    progress?.done(accountingLine(feeder.count));
+    progress?.done(accountingLine(count));
     return result;
   } finally {
     progress?.close();
   }
 }
+
+/** A text on one line, where a line break would end a row. */
+export const oneLine = (text: string): string => text.replace(/[\r\n]+/g, " ");
 
 /** One line for people: "trace-cmd.txt: 43,738 lines = 43,737 rows + 1 header; all understood". */
 export function accountingLine(count: Accounting): string {

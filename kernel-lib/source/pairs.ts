@@ -1,4 +1,4 @@
-import { IntBuilder } from "./columns.js";
+import { IntBuilder } from "./builders.js";
 
 /**
  * Distinct pairs of integers ↔ 0, 1, 2, … in the order in which they come. With (caller's node, frame) as pairs,

@@ -1,13 +1,53 @@
-/** Where progress goes: the terminal by default; a notebook sets its own. */
-export interface ProgressSink {
-  /** A line that replaces the one before; the last call for a task has `final` set. */
-  show(line: string, final: boolean): void;
+import { visible } from "../format.js";
+
+/** How far a load is. */
+export interface LoadProgress {
+  /** Bytes read so far, before decompression. */
+  read: number;
+  /** Bytes that there are to read, before decompression; null where nobody knows, as of standard input. */
+  size: number | null;
+  /** Bytes of text so far, after decompression. */
+  bytes: number;
+  /** Rows so far: events, samples, counters. */
+  rows: number;
+  /** Seconds since it began. */
+  seconds: number;
 }
 
+const whole = (n: number) => n.toLocaleString("en-US", { maximumFractionDigits: 0 });
+const mib = (bytes: number) => whole(bytes / 2 ** 20);
+
+/** In words: "30 %, 312 of 1,024 MiB, 4,012,331 rows, 78 MiB/s, 9 s left". */
+export function progressText({ read, size, bytes, rows, seconds }: LoadProgress): string {
+  const known = size !== null && size > 0, packed = read < bytes;
+  const left = known && read > 0 ? (Math.max(0, size - read) / read) * seconds : 0;
+  return [
+    ...(known ? [`${Math.min(100, Math.floor((100 * read) / size))} %`] : []),
+    known && !packed ? `${mib(bytes)} of ${mib(size)} MiB` : `${mib(bytes)} MiB${packed ? " of text" : ""}`,
+    `${whole(rows)} rows`,
+    `${mib(bytes / Math.max(seconds, 1e-3))} MiB/s`,
+    ...(known ? [left > 100 ? `${Math.ceil(left / 60)} min left` : `${Math.ceil(left)} s left`] : []),
+  ].join(", ");
+}
+
+/** Where progress goes: the terminal by default; a notebook sets its own. A task is whatever object stands for one load. */
+export interface ProgressSink {
+  /** A line that replaces the task's one before. */
+  show(task: object, line: string): void;
+  /** The task has ended: its last line stays, or, where it is null, nothing of it. */
+  end(task: object, line: string | null): void;
+}
+
+const terminal = process.stderr;
+const ERASE = "\r\x1b[K";
 let sink: ProgressSink = {
-  show(line, final) {
-    if (final) process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${line}\n` : `${line}\n`);
-    else if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${line}`);
+  show(_, line) {
+    // A line that the terminal breaks into two could not be erased.
+    if (terminal.isTTY) terminal.write(`${ERASE}${visible(line).slice(0, (terminal.columns || 80) - 1)}`);
+  },
+  end(_, line) {
+    if (terminal.isTTY) terminal.write(ERASE);
+    if (line !== null) terminal.write(`${visible(line)}\n`);
   },
 };
 
@@ -19,8 +59,8 @@ export function setProgressSink(next: ProgressSink): ProgressSink {
 }
 
 export interface Progress {
-  /** `done` of the total given at the start, in the same unit (bytes by default). */
-  update(done: number): void;
+  /** Says how far it is. Nothing is shown before a second has passed. */
+  update(line: () => string): void;
   /** Ends the task with a last line. */
   done(line: string): void;
   /** Ends the task without one, as after an error. */
@@ -29,23 +69,25 @@ export interface Progress {
 
 const FIRST_MS = 1000, EVERY_MS = 250;
 
-/** Progress of one task. Nothing is shown before a second has passed. */
-export function startProgress(label: string, total: number | null, unit: "bytes" | "steps" = "bytes"): Progress {
-  const begin = performance.now();
-  let next = begin + FIRST_MS;
+/** Progress of one task. */
+export function startProgress(): Progress {
+  const task = {};
+  let next = performance.now() + FIRST_MS, open = false;
   return {
-    update(done) {
+    update(line) {
       const now = performance.now();
       if (now < next) return;
       next = now + EVERY_MS;
-      const seconds = (now - begin) / 1000;
-      const amount = unit === "bytes" ? `${(done / 2 ** 20).toFixed(0)} MiB` : String(done);
-      const of = total ? ` of ${unit === "bytes" ? `${(total / 2 ** 20).toFixed(0)} MiB` : total}` : "";
-      const rate = unit === "bytes" ? `, ${(done / 2 ** 20 / seconds).toFixed(0)} MiB/s` : "";
-      const left = total && done > 0 ? `, ${Math.ceil(((total - done) / done) * seconds)} s left` : "";
-      sink.show(`${label}: ${amount}${of}${rate}${left}`, false);
+      open = true;
+      sink.show(task, line());
     },
-    done(line) { sink.show(line, true); },
-    close() { /* nothing is held open */ },
+    done(line) {
+      open = false;
+      sink.end(task, line);
+    },
+    close() {
+      if (open) sink.end(task, null);
+      open = false;
+    },
   };
 }

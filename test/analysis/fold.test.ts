@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { describe as describeTable, foldStacks, fromPerfScript, OptionError, toFolded } from "kernel-lib";
 import { DATA, filesBelow, PEER } from "../peer.js";
@@ -62,6 +63,20 @@ describe("foldStacks", () => {
     expect(fold(text, { addrs: true, jit: true })).toBe("CPU_0/KVM;[unknown <8>];[qemu <7>];f:g(anonymous namespace)::h;operator;RegExp:[&<>\\\\]_[j];net/http.(*Client).Do;a_[j];b_[i];c_[i] 1\n");
     expect(fold(sample("java", ["1 Lorg/mozilla/Foo;.call(Ljava/lang/Object;)V (/tmp/perf-7.map)"]))).toBe("java;org/mozilla/Foo:.call 1\n");
     expect(fold(sample("other", ["1 Lorg/mozilla/Foo;.call (/tmp/perf-7.map)"]))).toBe("other;Lorg/mozilla/Foo:.call 1\n");
+  });
+
+  it("gives texts that are equal once, in byte order, whatever their characters", () => {
+    const word = fc.array(fc.constantFrom("a", "b", ".", "-", "0", "_", "<", ":", "é", "\uff5e", "\u{1f600}"), { minLength: 1, maxLength: 3 }).map((letters) => `x${letters.join("")}`);
+    const comm = fc.tuple(word, word, fc.boolean()).map(([a, b, both]) => (both ? `${a};${b}` : a));
+    fc.assert(fc.property(fc.array(fc.tuple(comm, fc.array(word, { maxLength: 4 })), { minLength: 1, maxLength: 30 }), (stacks) => {
+      const expected = new Map<string, number>();
+      for (const [comm, frames] of stacks) {
+        const text = [comm, ...frames].join(";");
+        expected.set(text, (expected.get(text) ?? 0) + 1);
+      }
+      const lines = [...expected].map(([text, n]) => Buffer.from(`${text}\0${n}`)).sort(Buffer.compare).map((bytes) => `${bytes.toString().replace("\0", " ")}\n`);
+      expect(fold(stacks.map(([comm, frames]) => sample(comm, [...frames].reverse().map((frame) => `1 ${frame} (/b)`))).join(""))).toBe(lines.join(""));
+    }), { numRuns: 300, seed: 20240601 });
   });
 
   it("sorts by bytes", () => {

@@ -175,7 +175,7 @@ describe("virtioKicks", () => {
 describe("virtioDevices", () => {
   it("shows what it inferred of a queue, and on what evidence", () => {
     expect(rows(kl.virtioDevices(kl.fromTraceCmd(QEMU_KICK)))).toEqual([{
-      guest: null, gpa: 0xa003a00, queue: 1, kicks: 1, intid: 77, intid_seen: 1, intid_other: 0, backend: "qemu", backend_tid: 190, backend_comm: "qemu-system-aar", woken: 1, woken_other: 0,
+      guest: null, gpa: 0xa003a00, queue: 1, basis: "address and interrupt as QEMU's arm64 virt machine has them", kicks: 1, intid: 77, intid_seen: 1, intid_other: 0, vectors: null, backend: "qemu", backend_tid: 190, backend_comm: "qemu-system-aar", woken: 1, woken_other: 0,
     }]);
     expect(rows(kl.virtioDevices(kl.fromTraceCmd(VHOST_KICKS)))).toMatchObject([{ backend: "vhost", backend_tid: 195, backend_comm: "vhost-191", kicks: 2, woken: 2, intid_seen: 1 }]);
   });

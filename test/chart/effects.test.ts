@@ -31,6 +31,17 @@ describe("effectsChart", () => {
     for (const word of ["bitrate to server", "exits for WFx", "better", "worse", "ratio vhost / virtio"]) expect(svg).toContain(word);
     expect(chart.title.subtitle.join(" ")).toContain("1 more row has no ratio");
   });
+  it("shows the measures' names whole, and those that are too long for it with an ellipsis and a tooltip", () => {
+    const name = "CPU of qemu-system-aar without idle at 100Mbit/s";
+    const rows = comparison.objects().map((row: object, i) => (i === 0 ? { ...row, measure: name } : i === 1 ? { ...row, measure: name.repeat(3) } : row));
+    const chart = effectsChart(from(rows)), svg = expectSound(chart);
+    expect(svg.includes(`>${name}<`)).toBe(true);
+    expect(/>CPU of qemu-system-aar without idle at 1[^<]*…</.test(svg)).toBe(true);
+    for (const part of chart.vconcat) {
+      const label = part.layer.find(({ encoding }: Row) => encoding.text?.field === "measure");
+      expect(label.encoding.tooltip.map(({ field }: Row) => field)).toContain("measure");
+    }
+  });
   it("cuts an interval that leaves the picture, with an arrow", () => {
     const row = { ...(comparison.object(0) as Row), verdict: "too little data", needed: 12, ratio: 1.2, low: 0.0001, high: 90000 };
     const [shown] = rowsOf(effectsChart(from([row])));

@@ -71,6 +71,22 @@ describe("flameGraph", () => {
     expect(new Set(merged.filter(({ name, depth }) => depth === 1 && name.startsWith("<guest>")).map(({ kind }) => kind))).toEqual(new Set(["guest"]));
     expect(merged.find(({ name }) => name === "tun_get_user")?.kind).toBe("kernel");
   });
+  it("colours a guest inside its vCPU's thread from its process on, and guest mode that nothing fills in a colour of its own", () => {
+    const chart = flameGraph(folded(`
+qemu;vCPU 0;<guest>iperf3;main;el0_svc;tun_get_user 50
+qemu;vCPU 0;<guest>swapper;do_idle;arch_cpu_idle 10
+qemu;vCPU 0;[guest mode, no guest sample] 20
+qemu;vCPU 0;[in KVM_RUN, no stack] 10
+qemu;vCPU 0;kvm_cpu_exec;el0_svc 5
+[guest mode, vCPU not known] 5`));
+    const kinds = Object.fromEntries(framesOf(chart).map(({ name, depth, kind }) => [`${depth} ${name}`, kind]));
+    expect(kinds).toEqual({
+      "0 all": "all", "1 qemu": "QEMU", "2 vCPU 0": "QEMU", "3 <guest>iperf3": "guest", "4 main": "guest", "5 el0_svc": "guest", "6 tun_get_user": "guest", "3 <guest>swapper": "guest", "4 do_idle": "idle", "5 arch_cpu_idle": "idle",
+      "3 [guest mode, no guest sample]": "unattributed", "3 [in KVM_RUN, no stack]": "kernel", "3 kvm_cpu_exec": "user", "4 el0_svc": "kernel", "1 [guest mode, vCPU not known]": "unattributed",
+    });
+    expect(colourOf(chart, "unattributed")).toBe(frameColours.unattributed);
+    expect(new Set(Object.values(frameColours)).size).toBe(Object.keys(frameColours).length);
+  });
   it("takes marks of the kernel from folding where there are some", () => {
     const frames = framesOf(flameGraph(folded("app;main;helper_[k];main 3")));
     expect(frames.map(({ name, kind }) => [name, kind])).toEqual([["all", "all"], ["app", "process"], ["main", "user"], ["helper", "kernel"], ["main", "user"]]);
@@ -146,6 +162,16 @@ describe("flameGraph", () => {
       const { domain, range } = chart.layer[0].encoding.color.scale;
       expect(domain).toEqual([-30, 0, 30]);
       expect(new Set(range).size).toBe(3);
+    });
+    it("labels its legend clear of the edges", () => {
+      for (const change of [1, 3, 10.5, 21, 50, 99, 0.07]) {
+        const { scale: { domain }, legend } = diffFlameGraph(from([{ stack: "a", a: 0, b: change }, { stack: "b", a: change, b: 0 }, { stack: "c", a: 100 - change, b: 100 - change }])).layer[0].encoding.color;
+        const values = legend.values as number[];
+        expect(values.length).toBeGreaterThanOrEqual(3);
+        expect(values).toContain(0);
+        expect(Math.max(...values.map(Math.abs))).toBeLessThan(0.86 * domain[2]);
+        expect(Math.max(...values)).toBeGreaterThan(0.3 * domain[2]);
+      }
     });
     it("is as wide as a where widthOf says so, the colours still those of the change to b", () => {
       const frames = framesOf(diffFlameGraph(diffStacks(before, after), { widthOf: "a" }));

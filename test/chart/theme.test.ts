@@ -39,6 +39,12 @@ describe("a chart", () => {
     expect(second / first).toBeGreaterThan(0.7);
     expect(title.subtitle).toEqual(["one"]);
   });
+  it("breaks no line between a number and its unit", () => {
+    for (let n = 0; n < 60; n++) {
+      const { title } = themed(`${"x".repeat(n)} goes: qemu-system-aar 41.8 %, vhost-191 22.6 s, swapper 1,234 ms, iperf3 9.41 Gbit/s and <guest>iperf3 12.9 G cycles of 88 %`, [`${"y".repeat(n)} ${"24.5 % of 3.1 µs; ".repeat(12)}`], {});
+      for (const line of [...title.text, ...title.subtitle] as string[]) expect(line).not.toMatch(/^(%|[GMk] |(s|ms|µs|Gbit\/s)\b)/);
+    }
+  });
 });
 
 describe("colours", () => {

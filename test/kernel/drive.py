@@ -8,7 +8,7 @@ import time
 from jupyter_client.manager import KernelManager
 
 
-def collect(client, code, allow_stdin=False, interrupt=None, **options):
+def collect(client, code, interrupt=None, how="signal"):
     outputs = []
 
     def hook(message):
@@ -17,9 +17,14 @@ def collect(client, code, allow_stdin=False, interrupt=None, **options):
             outputs.append({"type": kind, **message["content"]})
 
     if interrupt is not None:
-        threading.Timer(interrupt, manager.interrupt_kernel).start()
+        def send():
+            if how == "signal":
+                manager.interrupt_kernel()
+            else:
+                client.control_channel.send(client.session.msg("interrupt_request", {}))
+        threading.Timer(interrupt, send).start()
     begin = time.monotonic()
-    reply = client.execute_interactive(code, output_hook=hook, timeout=100, allow_stdin=False, **options)
+    reply = client.execute_interactive(code, output_hook=hook, timeout=100, allow_stdin=False)
     return {"reply": reply["content"], "outputs": outputs, "seconds": time.monotonic() - begin}
 
 
@@ -44,7 +49,7 @@ answers = [{"ready": time.monotonic() - begin}]
 try:
     for request in work["requests"]:
         if "execute" in request:
-            answers.append(collect(client, request["execute"], interrupt=request.get("interrupt")))
+            answers.append(collect(client, request["execute"], request.get("interrupt"), request.get("how", "signal")))
         elif "complete" in request:
             answers.append(shell(client, client.complete(request["complete"], request.get("at"))))
         elif "inspect" in request:

@@ -9,7 +9,7 @@ export const HAS_JUPYTER = labIsReady(ROOT);
 export const NO_JUPYTER = HAS_JUPYTER ? "" : ` (skipped: ${process.env.KERNEL_LIB_NO_JUPYTER ?? "no virtual environment"})`;
 
 export type Request =
-  | { execute: string; interrupt?: number }
+  | { execute: string; interrupt?: number; how?: "signal" | "message" }
   | { complete: string; at?: number } | { inspect: string; at?: number } | { isComplete: string } | { info: true } | { together: string[] };
 
 export interface Output {

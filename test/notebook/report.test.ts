@@ -36,6 +36,9 @@ beforeAll(async () => {
     code("boom()", { output_type: "error", ename: "Error", evalue: EVIL, traceback: [`\u001b[31mError\u001b[0m: ${EVIL}`] }),
   ]);
   write(second, [text("# Kicks"), ...Array.from({ length: 30 }, (_, i) => text(`Paragraph ${i}\n\n- a\n- b\n- c\n`)), text("## A late chart"), code("c", result(chart("Far below"))),
+    text("## Tables"),
+    code("prose", result(table({ claim: ["vhost-net answers a kick in a third of the time"], evidence: ["kick → tun_get_user, median of 3 repeats on each side"], method: ["repeats; Welch's t on logarithms, 2.6 degrees of freedom"], recordings: ["trace-cmd.nsec.txt, trace-cmd-r2, trace-cmd-r3"] }))),
+    code("wide", result(table(Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`column_${i}`, [1e6 + i]]))))),
     text("## A flame graph"), code("f", result(flameGraph(fromFolded("qemu;writev;tun_get_user 50\nqemu;ioctl;kvm_run 30\nvhost-936;tun_get_user 20\n"))))]);
   await writeReport([first, second], file);
 });
@@ -138,6 +141,28 @@ describe.skipIf(!CHROMIUM)(`the report in a browser without network${NO_CHROMIUM
     await expect.poll(async () => await graph.locator("svg.marks").textContent()).toContain("found: 2 frames");
     expect(await frames.evaluateAll((paths) => paths.filter((path) => path.getAttribute("fill") === "#c800c8").length)).toBe(2);
     expect(problems).toEqual([]);
+    await close();
+  });
+
+  it.each([1280, 800])("fits tables of prose into %i px, and shows where a wider one goes on", async (width) => {
+    const { page, close } = await open({ width });
+    await page.click("nav >> text=Kicks");
+    const [prose, wide] = [1, 2].map((i) => page.locator(".kernel-lib-table").nth(i));
+    const overflow = (of: typeof prose) => of.evaluate((box) => box.scrollWidth - box.clientWidth);
+    expect(await overflow(prose)).toBeLessThanOrEqual(0);
+    expect(await overflow(wide)).toBeGreaterThan(300);
+    await wide.scrollIntoViewIfNeeded();
+    // A shadow at the edge behind which there is more, and none where all is seen.
+    const edge = async (x: number) => {
+      const { y, height } = (await wide.boundingBox())!, right = (await wide.boundingBox())!.x + (await wide.boundingBox())!.width;
+      const clip = { x: x < 0 ? right + x : (await wide.boundingBox())!.x + x, y: y + height - 14, width: 2, height: 2 };
+      return (await page.screenshot({ clip })).toString("base64");
+    };
+    const [left, right] = [await edge(1), await edge(-3)];
+    expect(left).not.toBe(right);
+    await wide.evaluate((box) => { box.scrollLeft = box.scrollWidth; });
+    expect(await edge(1)).not.toBe(left);
+    expect(await edge(-3)).not.toBe(right);
     await close();
   });
 

@@ -39,6 +39,17 @@ describe("a table", () => {
     expect(html(rows)).toContain('<td style="text-align:right;white-space:nowrap">5.34</td>');
   });
 
+  it("lets prose break into lines, but no name or number", () => {
+    const prose = "ratio of two runs' means", long = "blocks of 100 ms; bootstrap of the ratio of two means, 2000 resamples";
+    const shown = html(table({ method: [prose, long], file: ["perf-script-host-guestmount.txt.gz", "a b"], n: [1, 2] })).replaceAll("&nbsp;", " ");
+    const style = (text: string): string => new RegExp(`<td style="([^"]*)"[^>]*>${text.replace(/[.'()]/g, (c) => (c === "'" ? "&#39;" : `\\${c}`))}<`).exec(shown)![1];
+    expect(style(prose)).toContain("white-space:normal");
+    expect(style(long)).toContain("white-space:normal");
+    expect(style("perf-script-host-guestmount.txt.gz")).toContain("white-space:nowrap");
+    expect(style("a b")).toContain("white-space:nowrap");
+    expect(html(table({ claim: ["a WFx takes 455 µs on average, 90 % of it asleep; 3 segments"] }))).toContain("455&nbsp;µs on average, 90&nbsp;% of it asleep; 3 segments");
+  });
+
   it("keeps what is known of a column through verbs, and takes units for columns of the notebook's own", () => {
     const summary = rows.groupby("comm").rollup({ handling: op.max("handling"), p50: op.median("handling") });
     expect(text(summary, { units: { p50: "ns" } }).split("\n").slice(0, 3)).toEqual([

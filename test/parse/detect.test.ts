@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { basename, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import * as kl from "kernel-lib";
-import { unpack } from "../../kernel-lib/source/bytes.js";
+import { unpack } from "../../kernel-lib/source/unpack.js";
 import { CAPTURE, DATA, filesBelow, PEER } from "../peer.js";
 
 /** What a recording's name says it is; null: none of our formats; undefined: the name does not say. */

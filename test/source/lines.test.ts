@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { accounting, ParseError } from "kernel-lib";
-import { unpack } from "../../kernel-lib/source/bytes.js";
+import { unpack } from "../../kernel-lib/source/unpack.js";
 import { CONTINUATION, HEADER, loadText, parseText, ROW, UNKNOWN, type Format } from "../../kernel-lib/source/lines.js";
 import { countLines, expectExact } from "../accounting.js";
 import { inChunks } from "../peer.js";

@@ -36,3 +36,25 @@ export async function tablesOf(path: string): Promise<kl.ColumnTable[]> {
   }
   return isTable(result) ? [result] : Object.values(result).filter(isTable);
 }
+
+/** That a trace is the same: every event in its order with all its columns, lost events, counts, accounting. */
+export function expectSameTrace(back: kl.Trace, original: kl.Trace): void {
+  expectSame(back.events, original.events);
+  expect(back.eventNames).toEqual(original.eventNames);
+  for (const event of original.eventNames) expectSame(back.of(event), original.of(event));
+  expectSame(back.lost, original.lost);
+  const { length, ts, cpu, pid, slot } = original.raw;
+  expect({ ...back.raw, ts: null, cpu: null, pid: null, slot: null, comm: null, event: null, side: null, fields: null, fieldSpecs: null })
+    .toEqual({ length, ts: null, cpu: null, pid: null, slot: null, comm: null, event: null, side: null, fields: null, fieldSpecs: null });
+  for (const [name, array] of Object.entries({ ts, cpu, pid, slot })) {
+    const after = back.raw[name as "ts"];
+    expect([name, after.constructor.name, after.findIndex((x, i) => x !== array[i])]).toEqual([name, array.constructor.name, -1]);
+  }
+  for (const event of original.eventNames) expect(back.raw.fieldSpecs(event)).toEqual(original.raw.fieldSpecs(event));
+  expect([back.source, back.cpus, back.undecoded]).toEqual([original.source, original.cpus, original.undecoded]);
+  expect(kl.accounting(back)).toEqual(kl.accounting(original));
+}
+
+/** Recordings of kernel events in `folder`, in the layouts that loadTraceCmd reads. */
+export const traces = (folder: string): string[] => filesBelow(folder, /(^|\/)((trace-cmd|ftrace-trace)[^/]*|perf-script-tp[^/]*|perf-kvm-stat\.script)\.txt(\.gz|\.zst)?$/)
+  .filter((path) => !/record\.txt|\.stderr|iperf3|trace-cmd-stat|\.(dump|stat|hist|events)\.txt/.test(path));
