@@ -28,7 +28,7 @@ async function inDuckdb(module, folder, n) {
   const connection = await duckdb(module);
   const file = `'${join(folder, "events.parquet")}'`;
   await connection.run(`CREATE TYPE kind AS ENUM (SELECT DISTINCT event FROM ${file})`);
-  await connection.run(`CREATE TABLE events AS SELECT ts, pid, event::kind event FROM ${file}`);
+  await connection.run(`CREATE TABLE events AS SELECT ts, pid, CAST(event AS kind) AS event FROM ${file}`);
   const time = ([left, right, by]) => rounds(async () => {
     const result = await connection.run(`SELECT count(*), sum(r.ts - l.ts) FROM (SELECT * FROM events WHERE event = '${left}') l
       ASOF LEFT JOIN (SELECT * FROM events WHERE event = '${right}') r ON ${by ? `l.${by} = r.${by} AND ` : ""}r.ts >= l.ts`);

@@ -124,8 +124,11 @@ async function askQuestion(question, size, folder, peers, results) {
     if (!one.peer) ours ??= result;
     // In the same way of counting: libraries warm against warm, programs process against process.
     const ratio = !one.peer || !ours ? null : result.warm ? result.warm / ours.warm : result.process / ours.process;
-    console.log(`  ${one.who.padEnd(52)} ${[rate(bytes, result.cold), rate(bytes, result.warm), rate(bytes, result.process), mib(result.peak)].map((text) => text.padStart(11)).join(" ")} ${String(result.rows).padStart(9)}  ${ratio ? `× ${ratio.toFixed(1)} (${result.warm ? "warm" : "process"})` : ""}`);
-    results.push({ question: question.name, who: one.who, peer: one.peer ?? null, size, bytes, ...result, ratio });
+    console.log(`  ${one.who.padEnd(52)} ${[rate(bytes, result.cold), rate(bytes, result.warm), rate(bytes, result.process), mib(result.peak)].map((text) => text.padStart(11)).join(" ")} ${String(result.rows).padStart(9)}  ${ratio ? `× ${ratio.toFixed(ratio < 1 ? 2 : 1)} (${result.warm ? "warm" : "process"})` : ""}`);
+    // Threads save time elapsed, not time of processors.
+    const faster = one.threads && !one.peer && ours ? ours.warmElapsed / result.warmElapsed : null;
+    if (faster) console.log(`  ${"".padEnd(52)} ${faster.toFixed(2)} times as fast as one thread, in time elapsed`);
+    results.push({ question: question.name, who: one.who, peer: one.peer ?? null, size, bytes, ...result, ratio, faster });
   }
   rmSync(path);
 }

@@ -21,17 +21,21 @@ const row = (cells) => `| ${cells.join(" | ")} |`;
 
 function section({ date, machine, versions, results, growth = [], parts, recorders = [], joins: joined = [], kernel, notebooks, install }) {
   const out = [`${date}, ${machine.cores} cores (${machine.cpu}); ${Object.entries(versions).filter(([name]) => name !== "kernel-lib").map(([name, version]) => `${name} ${version}`).join(", ")}. Rates are of processor time.`];
-  for (const size of [...new Set(results.filter((one) => one.peer).map((one) => one.size))].sort((a, b) => a - b).slice(-2)) {
+  // That size at which most programs ran, and the largest.
+  const sizes = [...new Set(results.map((one) => one.size))].sort((a, b) => a - b);
+  for (const size of new Set([sizes.filter((one) => one <= 100).at(-1) ?? sizes[0], sizes.at(-1)].filter((one) => one !== undefined))) {
     const lines = results.filter((one) => one.size === size && !one.failed && (size <= 100 || one.question !== "flame"));
     if (lines.length === 0) continue;
     out.push("", row([`${whole(size)} MB: text → what`, "program", "warm, MiB/s", "process, MiB/s", "peak memory ÷ text", "CPU time ÷ ours"]), "|---|---|---:|---:|---:|---:|");
     for (const { name, title } of questions) {
       for (const [i, one] of lines.filter(({ question }) => question === name).entries()) {
         const rate = (seconds) => (seconds ? whole(one.bytes / MIB / seconds) : "");
-        out.push(row([i === 0 ? title : "", one.who, rate(one.warm), rate(one.process), name === "flame" ? "" : tenth(one.peak / one.bytes), one.ratio ? `${one.ratio.toFixed(1)} (${one.warm ? "warm" : "process"})` : i === 0 ? "1" : ""]));
+        out.push(row([i === 0 ? title : "", one.who, rate(one.warm), rate(one.process), name === "flame" ? "" : tenth(one.peak / one.bytes), one.ratio ? `${one.ratio.toFixed(one.ratio < 1 ? 2 : 1)} (${one.warm ? "warm" : "process"})` : i === 0 ? "1" : ""]));
       }
     }
   }
+  const faster = results.filter((one) => one.faster).sort((a, b) => a.size - b.size).at(-1);
+  if (faster) out.push("", `Two workers fold ${whole(faster.size)} MB ${faster.faster.toFixed(2)} times as fast as one thread (time elapsed).`);
   for (const { who, bytes, prints, reads, warm } of recorders) out.push("", `\`${who}\` prints such a text (${whole(bytes / 1e6)} MB) at ${whole(bytes / MIB / prints)} MiB/s; kernel-lib reads it at ${whole(bytes / MIB / reads)} (process) and ${whole(bytes / MIB / warm)} MiB/s (warm).`);
   const joins = joined.filter(({ failed }) => !failed);
   if (joins.length > 0) {

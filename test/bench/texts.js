@@ -13,6 +13,10 @@ export const questions = [
         const kl = await kernelLib();
         return { rows: kl.foldStacks(await kl.loadPerfScript(path, { quiet: true })).numRows() };
       } },
+      { who: "kernel-lib, 2 workers", threads: true, async run(path) {
+        const kl = await kernelLib();
+        return { rows: kl.foldStacks(await kl.loadPerfScript(path, { quiet: true, workers: 2 })).numRows() };
+      } },
       { who: "inferno-collapse-perf, 1 thread", peer: "inferno", command: (inferno, path) => [inferno, "-n", "1", path] },
       { who: "inferno-collapse-perf, 2 threads", peer: "inferno", threads: true, command: (inferno, path) => [inferno, "-n", "2", path] },
       { who: "FlameGraph's stackcollapse-perf.pl", peer: "FlameGraph", upTo: 100, command: (perl, path) => ["perl", perl, path] },
