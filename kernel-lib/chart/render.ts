@@ -4,6 +4,7 @@ import type * as Resvg from "@resvg/resvg-js";
 import type * as ResvgWasm from "@resvg/resvg-wasm";
 import type * as Vega from "vega";
 import type * as VegaLite from "vega-lite";
+import { fontFile } from "./fonts.js";
 import { textWidth } from "./text-width.js";
 import { OptionError } from "../errors.js";
 
@@ -25,7 +26,7 @@ const drawers = () => ({
   vegaLite: require("vega-lite") as typeof VegaLite,
 });
 // resvg leaves text out, without a word, when it has no font: these files come with the package.
-const fontFiles = ["DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf"].map((name) => require.resolve(`dejavu-fonts-ttf/ttf/${name}`));
+const fontFiles = [fontFile("DejaVuSans.ttf"), fontFile("DejaVuSans-Bold.ttf"), fontFile("DejaVuSansMono.ttf")];
 
 /**
  * Draws a Vega-Lite 5 spec (a chart of ours, edited or not) without a browser. Its data must be inline.

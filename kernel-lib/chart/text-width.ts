@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { fontFile } from "./fonts.js";
 
 /** How wide a text is in the font that the pictures are drawn with (DejaVu Sans), in pixels. Vega alone, without a browser, takes 0.8 × size for every letter, half as much again. */
 export function textWidth(text: string, size: number, bold = false): number {
@@ -13,8 +13,8 @@ interface Font { advance(code: number): number; perEm: number }
 const fonts: (Font | undefined)[] = [];
 
 /** The advances of a TrueType font: tables head, hhea, hmtx, and cmap in its format 4 (the OpenType specification has them all). */
-function readFont(file: string): Font {
-  const bytes = readFileSync(createRequire(import.meta.url).resolve(`dejavu-fonts-ttf/ttf/${file}`));
+function readFont(file: Parameters<typeof fontFile>[0]): Font {
+  const bytes = readFileSync(fontFile(file));
   const at = (name: string): number => {
     for (let i = 0; i < bytes.readUInt16BE(4); i++) if (bytes.toString("latin1", 12 + i * 16, 16 + i * 16) === name) return bytes.readUInt32BE(20 + i * 16);
     throw new Error(`${file} has no table ${name}`);

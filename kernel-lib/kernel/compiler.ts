@@ -34,7 +34,6 @@ export interface Tslab {
   /** Where tslab's own display functions, and kl.show, look for the running cell's writer. */
   jupyter: { lastWriteDisplayData: ((content: object, update: boolean) => void) | null };
   inspect: { printQuickInfo(info: object): string };
-  zmq: any;
   /** What the converter was last given and made of it: the way back from a line of JavaScript to a line of the cell. */
   lastMaps(): CellMaps | null;
 }
@@ -47,6 +46,11 @@ export function libraryFolders(): string[] {
     else if (existsSync(join(folder, "node_modules"))) found.push(join(folder, "node_modules"));
     if (dirname(folder) === folder) return found;
   }
+}
+
+/** The messages' library, as tslab has it. It is there long before the compiler is. */
+export function loadZmq(): any {
+  return createRequire(createRequire(import.meta.url).resolve("tslab"))("zeromq");
 }
 
 /** Loads tslab, taught to find the library from any folder and to keep source maps. */
@@ -93,7 +97,6 @@ export function loadTslab(folders: string[]): Tslab {
     executor: requireTslab("./executor.js"),
     jupyter: requireTslab("./jupyter.js"),
     inspect: requireTslab("./inspect.js"),
-    zmq: requireTslab("zeromq"),
     lastMaps: () => maps,
   };
 }
@@ -132,4 +135,10 @@ function overlay(sys: any, folders: string[]): void {
     const exists = name === "fileExists" ? real.fileExists : name === "directoryExists" ? real.directoryExists : either;
     sys[name] = (path: string, ...rest: unknown[]) => fn.call(sys, elsewhere(path, exists), ...rest);
   }
+  // Most of what the compiler reads to begin with are Node's types, and most of these are comments, each of which it would take to pieces.
+  const { readFile } = sys;
+  sys.readFile = (path: string, ...rest: unknown[]) => {
+    const text: string | undefined = readFile(path, ...rest);
+    return text !== undefined && /[\\/]@types[\\/]node[\\/]/.test(path) ? text.replace(/\/\*\*[^]*?\*\//g, "") : text;
+  };
 }

@@ -3,9 +3,9 @@ import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StringDecoder } from "node:string_decoder";
 import { format } from "node:util";
-import * as library from "../index.js";
-import { libraryFolders, loadTslab, type Converter, type Diagnostic } from "./compiler.js";
-import { describeDiagnostics, describeError, type CellError, type RunCell } from "./traceback.js";
+import type * as library from "../index.js";
+import { libraryFolders, loadTslab, loadZmq, type Converter, type Diagnostic, type Executor, type Tslab } from "./compiler.js";
+import { describeDiagnostics, describeError, INTERRUPTED, type CellError, type RunCell } from "./traceback.js";
 import { decode, encode, type Message } from "./wire.js";
 
 interface Connection {
@@ -17,6 +17,8 @@ interface Connection {
 const PRELUDE = 'import * as kl from "kernel-lib";';
 /** Requests that came before a cell failed are dropped, as other kernels do; so long are they waited for. */
 const ABORT_WINDOW_MS = 50;
+/** So long does the start of the compiler, which nothing can interrupt, wait for the front end to ask who is there. */
+const GREETING_MS = 500;
 /** Loads that are under way hear an interrupt, too (notebook/interrupt.ts); so long they have to say in the cell's error how far they were. */
 const INTERRUPT_MS = 100;
 const STREAM_FLUSH_MS = 50, STREAM_FLUSH_CHARS = 1 << 18;
@@ -24,9 +26,7 @@ const STREAM_FLUSH_MS = 50, STREAM_FLUSH_CHARS = 1 << 18;
 /** Serves one Jupyter client, until it says to shut down. */
 export async function launchKernel(connectionFile: string): Promise<void> {
   const connection = JSON.parse(readFileSync(connectionFile, "utf8")) as Connection;
-  const folders = libraryFolders();
-  const tslab = loadTslab(folders);
-  const { zmq } = tslab;
+  const zmq = loadZmq();
   const iopub = new zmq.Publisher(), shell = new zmq.Router(), control = new zmq.Router(), stdin = new zmq.Router(), heartbeat = new zmq.Reply();
   // Above its high-water mark a publisher drops messages without a word, the final "idle" among them.
   iopub.sendHighWaterMark = 0;
@@ -84,30 +84,34 @@ export async function launchKernel(connectionFile: string): Promise<void> {
   let value: unknown;
   let failure: CellError | null = null;
   let refused: Diagnostic[] = [];
-  const converter = tslab.converter.createConverter({ isJS: false, isBrowser: false });
-  const node: Converter = {
-    ...converter,
-    convert(previous, code) {
-      const converted = converter.convert(previous, code);
-      refused = converted.diagnostics;
-      cells.set(count, { source: code, maps: tslab.lastMaps(), lines: converted.output?.trimEnd().split("\n").length ?? 0 });
-      // Names the script in stack traces, which would else all say evalmachine.<anonymous>.
-      if (converted.output) converted.output += `\n//# sourceURL=In[${count}]`;
-      return converted;
-    },
+  let tslab: Tslab, converter: Converter, executor: Executor;
+  const startCompiler = () => {
+    tslab = loadTslab(libraryFolders());
+    converter = tslab.converter.createConverter({ isJS: false, isBrowser: false });
+    const node: Converter = {
+      ...converter,
+      convert(previous, code) {
+        const converted = converter.convert(previous, code);
+        refused = converted.diagnostics;
+        cells.set(count, { source: code, maps: tslab.lastMaps(), lines: converted.output?.trimEnd().split("\n").length ?? 0 });
+        // Names the script in stack traces, which would else all say evalmachine.<anonymous>.
+        if (converted.output) converted.output += `\n//# sourceURL=In[${count}]`;
+        return converted;
+      },
+    };
+    executor = tslab.executor.createExecutor(process.cwd(), {
+      node,
+      get browser(): Converter { throw new Error("cells for a browser (%%browser) are not supported"); },
+      close: () => converter.close(),
+    }, {
+      log: (result) => { value = result; },
+      error: (first, ...rest) => {
+        if (rest.length === 0) failure = describeError(first, cells);
+        else if (refused.length > 0) failure ??= describeDiagnostics(refused, source, count);
+        else writeStream("stderr", `${format(first, ...rest)}\n`); // a module cell (/** @module name */) is kept with its faults
+      },
+    });
   };
-  const executor = tslab.executor.createExecutor(process.cwd(), {
-    node,
-    get browser(): Converter { throw new Error("cells for a browser (%%browser) are not supported"); },
-    close: () => converter.close(),
-  }, {
-    log: (result) => { value = result; },
-    error: (first, ...rest) => {
-      if (rest.length === 0) failure = describeError(first, cells);
-      else if (refused.length > 0) failure ??= describeDiagnostics(refused, source, count);
-      else writeStream("stderr", `${format(first, ...rest)}\n`); // a module cell (/** @module name */) is kept with its faults
-    },
-  });
 
   const run = async (code: string): Promise<CellError | null> => {
     source = code;
@@ -128,7 +132,7 @@ export async function launchKernel(connectionFile: string): Promise<void> {
     try {
       return createRequire(`${process.cwd()}/cell.js`)("kernel-lib");
     } catch {
-      return library;
+      return createRequire(import.meta.url)("../index.js");
     }
   };
 
@@ -147,7 +151,16 @@ export async function launchKernel(connectionFile: string): Promise<void> {
     }
   };
 
+  let greeted = () => {};
+  const greeting = new Promise<void>((resolve) => { greeted = () => setTimeout(resolve, 20); }); // the answer is on its way by then
   let abortUpTo = -1, received = 0;
+  // What is interrupted while the compiler still starts are the cells that wait for it.
+  let started = false, interruptedEarly = false, interruptedUpTo = -1;
+  const interrupt = () => {
+    const cell = count;
+    if (started) setTimeout(() => { if (count === cell) executor.interrupt(); }, INTERRUPT_MS);
+    else interruptedEarly = true;
+  };
   const execute = async (socket: any, request: Message, order: number): Promise<void> => {
     const { code, silent = false, stop_on_error: stopOnError = true } = request.content;
     if (order <= abortUpTo) return reply(socket, request, { status: "aborted", execution_count: count });
@@ -156,7 +169,7 @@ export async function launchKernel(connectionFile: string): Promise<void> {
     tslab.jupyter.lastWriteDisplayData = displayWriter(request);
     count++;
     if (!silent) publish("execute_input", { code, execution_count: count }, request);
-    const error = await run(code) ?? (silent ? null : await showResult(request));
+    const error = order <= interruptedUpTo ? describeError(new Error(INTERRUPTED), cells) : await run(code) ?? (silent ? null : await showResult(request));
     flush();
     if (!error) return reply(socket, request, { status: "ok", execution_count: count, payload: [], user_expressions: {} });
     publish("error", error, request);
@@ -172,7 +185,7 @@ export async function launchKernel(connectionFile: string): Promise<void> {
     publish("status", { execution_state: "busy" }, request);
     try {
       switch (request.header.msg_type) {
-        case "kernel_info_request": reply(socket, request, kernelInfo()); break;
+        case "kernel_info_request": reply(socket, request, kernelInfo()); greeted(); break;
         case "execute_request": await execute(socket, request, order); break;
         case "is_complete_request": {
           const { completed, indent } = tslab.converter.isCompleteCode(content.code);
@@ -226,16 +239,26 @@ export async function launchKernel(connectionFile: string): Promise<void> {
 
   redirect("stdout");
   redirect("stderr");
-  process.on("SIGINT", () => {
-    const cell = count;
-    setTimeout(() => { if (count === cell) executor.interrupt(); }, INTERRUPT_MS);
-  });
+  process.on("SIGINT", interrupt);
   process.on("uncaughtException", (error) => writeStream("stderr", outside("An error outside of any cell", error, cells)));
   process.on("unhandledRejection", (error) => writeStream("stderr", outside("A promise failed that no cell awaited", error, cells)));
   endWithParent();
   publish("status", { execution_state: "starting" }, null);
   queue = queue.then(async () => {
-    const error = await run(PRELUDE);
+    await Promise.race([greeting, sleep(GREETING_MS)]);
+    startCompiler();
+    // A script that can be interrupted takes SIGINT for itself and drops one that waits: let it in before.
+    await sleep(1);
+    converter.convert("", PRELUDE);
+    await sleep(1);
+    let error = await run(PRELUDE);
+    await sleep(1);
+    if (interruptedEarly || error?.ename === "Interrupted") {
+      await sleep(ABORT_WINDOW_MS);
+      interruptedUpTo = received;
+      if (error) error = await run(PRELUDE);
+    }
+    started = true;
     if (error) writeStream("stderr", `kernel-lib could not be imported: ${error.evalue}\n`);
   });
   void serve(shell, true);

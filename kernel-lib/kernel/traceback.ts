@@ -24,6 +24,9 @@ export interface CellError {
   traceback: string[];
 }
 
+/** What tslab says where it takes an interrupted cell out of its wait. */
+export const INTERRUPTED = "Interrupted asynchronously";
+
 const RED = "\x1b[31m", BOLD = "\x1b[1m", DIM = "\x1b[2m", PLAIN = "\x1b[0m";
 // tslab compiles a line before the cell, and starts the code on the line of the function that it puts around.
 const LINES_BEFORE = 1;
@@ -115,7 +118,7 @@ function frames(error: Error, cells: Map<number, RunCell>): string[] {
 
 function isInterrupt(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  return (error as NodeJS.ErrnoException).code === "ERR_SCRIPT_EXECUTION_INTERRUPTED" || error.message === "Interrupted asynchronously";
+  return (error as NodeJS.ErrnoException).code === "ERR_SCRIPT_EXECUTION_INTERRUPTED" || error.message === INTERRUPTED;
 }
 
 /** What the compiler refused → an error with the lines of the cell. */

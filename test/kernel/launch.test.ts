@@ -104,7 +104,8 @@ describe.skipIf(!HAS_JUPYTER)(`the kernel, through Jupyter${NO_JUPYTER}`, () => 
   });
 
   it("is interrupted in an await and in an endless loop, and goes on", async () => {
-    const [waiting, looping, after] = await session([
+    const [, waiting, looping, after] = await session([
+      { execute: "0" }, // so that the compiler has started
       { execute: "await new Promise(() => {});", interrupt: 1 },
       { execute: "while (true) {}", interrupt: 1 },
       { execute: "1 + 1" },
@@ -114,6 +115,12 @@ describe.skipIf(!HAS_JUPYTER)(`the kernel, through Jupyter${NO_JUPYTER}`, () => 
       expect(cell.seconds).toBeLessThan(10);
     }
     expect(after.outputs.at(-1).data).toEqual({ "text/plain": "2" });
+  });
+
+  it("is interrupted while its compiler still starts, and goes on with the library there", async () => {
+    const [early, after] = await session([{ execute: "await new Promise(() => {});", interrupt: 0.05 }, { execute: "kl.formatValue(1234)" }]);
+    expect(early.outputs.at(-1)).toMatchObject({ type: "error", ename: "Interrupted" });
+    expect(after.outputs.at(-1).data).toEqual({ "text/plain": "1,234" });
   });
 
   it("drops the requests that were waiting when a cell failed, and no later one", async () => {
