@@ -2,8 +2,8 @@ import { basename } from "node:path";
 import { KernelLibError } from "../errors.js";
 import { lostColumns, makeTrace } from "../parse/trace-cmd.js";
 import type { EventFields } from "../parse/event-decoder.js";
-import { DictionaryColumn, narrowCodes, NullableColumn, tableOf, type Column, type ColumnSpec, type Columns, type RowOf } from "../source/columns.js";
-import { accountingOf, setAccounting, type Accounting } from "../source/lines.js";
+import { DictionaryColumn, narrowCodes, NullableColumn, StringBuilder, tableOf, type Column, type ColumnSpec, type Columns, type RowOf } from "../source/columns.js";
+import { accountingOf, joinAccountings, setAccounting, type Accounting } from "../source/lines.js";
 import type { Trace } from "../trace.js";
 import { alignClocks, hostTime, type AlignOptions, type Clocks } from "./clocks.js";
 import { hostSide } from "./walk.js";
@@ -101,11 +101,8 @@ function put(parts: Part[], move: (time: number, cpu: number) => number): Trace 
   });
   const traces = [...new Set(parts.map(({ trace }) => trace))], accounts = traces.map(accountingOf).filter((account): account is Accounting => account !== null);
   if (accounts.length === traces.length) {
-    const total = (name: "bytes" | "lines" | "rows" | "continuation" | "header" | "notUnderstood"): number => accounts.reduce((sum, account) => sum + account[name], 0);
-    setAccounting(joined, {
-      source: joined.source, format: accounts[0].format, bytes: total("bytes"), lines: total("lines"), rows: total("rows"), continuation: total("continuation"), header: total("header"),
-      notUnderstood: total("notUnderstood"), unknown: accounts.flatMap(({ unknown }) => unknown),
-    });
+    // Lines of two texts: each keeps its number.
+    setAccounting(joined, { ...joinAccountings(accounts), source: joined.source, unknown: accounts.flatMap(({ unknown }) => unknown) });
   }
   return joined;
 }
@@ -172,14 +169,9 @@ function ownOf(name: string, parts: Part[], places: { from: Int8Array; row: Int3
 }
 
 function textColumn(texts: (string | null)[]): DictionaryColumn {
-  const codes = new Map<string, number>();
-  const list = Int32Array.from(texts, (text) => {
-    if (text === null) return -1;
-    const code = codes.get(text) ?? codes.size;
-    codes.set(text, code);
-    return code;
-  });
-  return new DictionaryColumn(list, [...codes.keys()]);
+  const column = new StringBuilder();
+  for (const text of texts) column.push(text);
+  return column.finish();
 }
 
 /** What of an event's text its columns do not say; read from the traces, once somebody asks. */

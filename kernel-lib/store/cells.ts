@@ -1,6 +1,6 @@
 import type { ColumnTable } from "arquero";
 import { OptionError } from "../errors.js";
-import { BooleanColumn, columnsOf, DictionaryColumn, NullableColumn, type Column, type Columns, type ColumnSpec } from "../source/columns.js";
+import { BooleanColumn, columnsOf, DictionaryColumn, narrowCodes, NullableColumn, type Column, type Columns, type ColumnSpec } from "../source/columns.js";
 import { accountingOf, type Accounting } from "../source/lines.js";
 
 // What a file format has to hold of a column, whatever made it: strings by codes, numbers, or booleans; and which rows are null.
@@ -82,7 +82,7 @@ export class StringCells {
     if (code === undefined) this.words.set(text, (code = this.words.size));
     this.codes[row] = code;
   }
-  finish(): DictionaryColumn { return new DictionaryColumn(this.codes, [...this.words.keys()]); }
+  finish(): DictionaryColumn { return new DictionaryColumn(narrowCodes(this.codes, this.codes.length, this.words.size), [...this.words.keys()]); }
 }
 
 /** A column without rows, of the kind that its description names. */

@@ -7,6 +7,7 @@ import { accountingOf, setAccounting, type Accounting } from "../source/lines.js
 import { traceOf, type TraceParts } from "../parse/trace-cmd.js";
 import type { Trace } from "../trace.js";
 import { readArrow, writeArrow } from "./arrow.js";
+import { StringCells } from "./cells.js";
 import { readParquet, writeParquet } from "./parquet.js";
 import { LIBRARY_VERSION } from "./version.js";
 
@@ -192,17 +193,9 @@ export async function readTrace(folder: string): Promise<Trace> {
 
 /** A column of strings whose rows come from several columns. */
 function gathered(length: number): { take(from: Column<string | null>, positions: Column<number>): void; finish(): DictionaryColumn } {
-  const codes = new Int32Array(length).fill(-1), known = new Map<string, number>();
+  const cells = new StringCells(new Int32Array(length).fill(-1));
   return {
-    take(from, positions) {
-      for (let row = 0; row < positions.length; row++) {
-        const text = from.at(row);
-        if (text === null) continue;
-        let code = known.get(text);
-        if (code === undefined) known.set(text, (code = known.size));
-        codes[positions.at(row)] = code;
-      }
-    },
-    finish: () => new DictionaryColumn(narrowCodes(codes, length, known.size), [...known.keys()]),
+    take(from, positions) { for (let row = 0; row < positions.length; row++) cells.set(positions.at(row), from.at(row)); },
+    finish: () => cells.finish(),
   };
 }
